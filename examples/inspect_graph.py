@@ -1,0 +1,108 @@
+"""Build the spatial and the temporal graph of a video and look at them.
+
+    python examples/inspect_graph.py VIDEO --output graphs
+    python examples/inspect_graph.py VIDEO --checkpoint runs/quickstart/run/model --output graphs
+
+prints nodes, edges by rule, degrees and components, and writes a picture of each graph and the graph
+itself as networkx node-link JSON. With a checkpoint, patches and segments are compared by the
+features of that model's extractors; without one by their pixels, which needs no weights at all.
+"""
+
+import json
+from pathlib import Path
+
+import networkx as nx
+import torch
+from jsonargparse import auto_cli
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from gasmcast import (
+    TemporalCrossAttentionModel,
+    build_spatial_graph,
+    build_temporal_graph,
+    draw_graph,
+    eval_transform,
+    generate_spatial_positions,
+    generate_temporal_positions,
+    graph_report,
+    read_video,
+    to_networkx,
+)
+
+
+def main(
+    video: Path,
+    output: Path = Path("graphs"),
+    checkpoint: Path | None = None,
+    similarity_threshold: float = 0.8,
+    adjacency_window: float = 2,
+    max_neighbors: int | None = None,
+) -> None:
+    """Build the spatial and the temporal graph of a video and look at them.
+
+    Args:
+        video: The video file.
+        output: Folder for the pictures and the JSON files, made if need be.
+        checkpoint: Folder of a saved model whose features are compared; null: pixels are.
+        similarity_threshold: Cosine similarity that ties two patches or segments.
+        adjacency_window: Segments at most so far apart are adjacent.
+        max_neighbors: At most so many edges a node receives through similarity alone; null: any.
+    """
+    frames = read_video(video).frames
+    if checkpoint is None:
+        clip = eval_transform(224)(frames)
+        rows = columns = 14
+        semantic, motion = patch_pixels(clip, rows), segment_changes(clip, 8)
+    else:
+        model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
+        clip = eval_transform(model.image_size)(frames)
+        rows, columns = model.semantic_extractor.grid_size
+        with torch.no_grad():
+            semantic = model.semantic_extractor(clip.unsqueeze(0))[0]
+            motion = model.motion_extractor(clip.unsqueeze(0))[0]
+
+    graphs = {
+        "spatial": build_spatial_graph(
+            generate_spatial_positions((rows, columns)),
+            similarity_threshold,
+            features=semantic,
+            max_neighbors=max_neighbors,
+        ),
+        "temporal": build_temporal_graph(
+            generate_temporal_positions(len(clip), len(motion)),
+            adjacency_window,
+            features=motion,
+            similarity_threshold=similarity_threshold,
+            max_neighbors=max_neighbors,
+        ),
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    for name, graph in graphs.items():
+        print(f"{name} graph of {video.name}\n{graph_report(graph)}")
+        exported = to_networkx(graph)
+        path = output / f"{video.stem}_{name}.json"
+        path.write_text(json.dumps(nx.node_link_data(exported, edges="edges")))
+        figure = Figure(figsize=(6, 6.4) if name == "spatial" else (7, 3), layout="constrained")
+        draw_graph(graph, clip[len(clip) // 2], figure.add_subplot())
+        figure.savefig(path.with_suffix(".png"), dpi=150)
+        print(f"written: {path} and {path.with_suffix('.png')}\n")
+
+
+def patch_pixels(clip: Tensor, grid: int) -> Tensor:
+    """Each patch of the middle frame as 4 x 4 colours around the frame's mean: [P, 48]."""
+    small = F.adaptive_avg_pool2d(clip[len(clip) // 2], 4 * grid)
+    small = small - small.mean(dim=(1, 2), keepdim=True)
+    return F.unfold(small.unsqueeze(0), kernel_size=4, stride=4)[0].t()
+
+
+def segment_changes(clip: Tensor, num_segments: int) -> Tensor:
+    """Where the picture changes in each segment, on a grid of 14 x 14: [S, 196]."""
+    change = F.adaptive_avg_pool2d((clip[1:] - clip[:-1]).abs().mean(dim=1), 14).flatten(1)
+    change = change - change.mean(dim=0)
+    return torch.stack([part.mean(dim=0) for part in change.tensor_split(num_segments)])
+
+
+if __name__ == "__main__":
+    auto_cli(main)

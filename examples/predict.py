@@ -1,0 +1,48 @@
+"""Name the action in a video, with a model saved by a training run.
+
+    python examples/predict.py VIDEO --checkpoint runs/quickstart/run/model --pictures pictures
+
+prints the five most probable actions and, where asked, writes what the model attended to.
+"""
+
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+
+from gasmcast import (
+    TemporalCrossAttentionModel,
+    visualize_cross_attention_layers,
+    visualize_graph_attention,
+)
+from gasmcast.visualization import load_clip
+
+
+def main(video: Path, checkpoint: Path, pictures: Path | None = None, top: int = 5) -> None:
+    """Name the action in a video.
+
+    Args:
+        video: The video file.
+        checkpoint: Folder of a saved model (config.json and model.safetensors).
+        pictures: Folder for pictures of the attention, made if need be; null: none.
+        top: How many actions to print.
+    """
+    if not checkpoint.is_dir():
+        raise SystemExit(f"{checkpoint} is no folder: expected a saved model")
+    model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
+    with torch.no_grad():
+        logits = model(load_clip(model, video).unsqueeze(0))
+    probabilities, labels = logits.softmax(dim=1)[0].topk(min(top, logits.size(1)))
+    for probability, label in zip(probabilities.tolist(), labels.tolist(), strict=True):
+        name = model.class_names[label] if model.class_names else f"class {label}"
+        print(f"{probability:7.2%}  {name}")
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for draw in (visualize_graph_attention, visualize_cross_attention_layers):
+            path = pictures / f"{video.stem}_{draw.__name__.removeprefix('visualize_')}.png"
+            draw(model, video, path)
+            print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    auto_cli(main)

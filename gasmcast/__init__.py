@@ -1,0 +1,60 @@
+"""GASM-CAST: graph-aware semantic-motion cross-attention for video action recognition.
+
+The public names are loaded on first use, so ``import gasmcast`` costs nothing and a part can be
+used without what the other parts need.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "gasmcast.positions": ["generate_spatial_positions", "generate_temporal_positions"],
+    "gasmcast.graphs": [
+        "EdgeRule",
+        "build_spatial_graph",
+        "build_temporal_graph",
+        "draw_graph",
+        "graph_report",
+        "to_networkx",
+    ],
+    "gasmcast.nn": [
+        "GASMCAST",
+        "BottleneckCrossAttention",
+        "GraphAttentionLayer",
+        "MotionGraphAttention",
+        "SemanticGraphAttention",
+    ],
+    "gasmcast.extractors": [
+        "DINOv3SemanticExtractor",
+        "FeatureExtractor",
+        "I3DMotionExtractor",
+        "InceptionI3d",
+    ],
+    "gasmcast.model": ["TemporalCrossAttentionModel"],
+    "gasmcast.video": [
+        "VideoClip",
+        "VideoReadError",
+        "read_video",
+        "segment_indices",
+        "uniform_indices",
+    ],
+    "gasmcast.transforms": ["eval_transform", "train_transform"],
+    "gasmcast.visualization": ["visualize_cross_attention_layers", "visualize_graph_attention"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'gasmcast' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

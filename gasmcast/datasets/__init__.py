@@ -1,0 +1,34 @@
+"""Videos with labels: folders and lists to records, records to clips, and the rendered set."""
+
+from gasmcast.datasets.annotations import (
+    LabeledVideos,
+    VideoRecord,
+    read_annotation_list,
+    scan_class_folders,
+    split_videos,
+)
+from gasmcast.datasets.clips import ClipDataset, collate_clips
+from gasmcast.datasets.rendered import (
+    APPEARANCES,
+    MOTIONS,
+    OPPOSITE,
+    class_name,
+    render_clip,
+    write_rendered_dataset,
+)
+
+__all__ = [
+    "APPEARANCES",
+    "MOTIONS",
+    "OPPOSITE",
+    "ClipDataset",
+    "LabeledVideos",
+    "VideoRecord",
+    "class_name",
+    "collate_clips",
+    "read_annotation_list",
+    "render_clip",
+    "scan_class_folders",
+    "split_videos",
+    "write_rendered_dataset",
+]

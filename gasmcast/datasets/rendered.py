@@ -1,0 +1,392 @@
+"""The rendered set: short clips that need no download and cannot be solved by one stream alone.
+
+A textured object moves over a textured background that moves too. A class is a motion crossed with
+an appearance, as in "moving a striped object from left to right":
+
+- **Motions come in opposing pairs.** Run backwards, a clip of one is a clip of the other, frame by
+  frame: ``render_clip("drop", a, seed=s)`` equals ``render_clip("lift", a, seed=s).flip(0)``. So the
+  two classes of a pair have the same frames, in the opposite order, and nothing in the frames without
+  their order tells them apart. (One frame *with* its place in the clip does tell something: what is
+  lifted starts low.)
+- **Appearances are patterns on the object.** They say nothing about the motion.
+
+Everything else is drawn freely for every clip, in the same way for all classes: the object's outline,
+colours, size and place; the background's pattern and colours; the light; how fast the object moves
+and how long it rests; a shaking camera whose view of the background drifts, turns and zooms in
+directions of its own, often faster than the object. With one seed, all classes show the same object
+outline, colours, background, light and camera.
+
+>>> clip = render_clip("lift", "dotted", seed=7)
+>>> clip.shape, clip.dtype
+(torch.Size([24, 3, 96, 96]), torch.uint8)
+>>> bool((render_clip("drop", "dotted", seed=7) == clip.flip(0)).all())
+True
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from . import _scene
+
+MOTIONS: tuple[str, ...] = (
+    "left_to_right",
+    "right_to_left",
+    "lift",
+    "drop",
+    "towards",
+    "away",
+    "turn_clockwise",
+    "turn_counterclockwise",
+)
+"""The motions; each stands next to its opposite."""
+
+OPPOSITE: Mapping[str, str] = MappingProxyType(
+    {motion: MOTIONS[index ^ 1] for index, motion in enumerate(MOTIONS)}
+)
+"""Each motion's opposite: the same motion run backwards."""
+
+APPEARANCES: tuple[str, ...] = ("striped", "checked", "dotted", "ringed", "plain")
+"""The patterns on the object."""
+
+_SENTENCES = {
+    "left_to_right": "moving a {} object from left to right",
+    "right_to_left": "moving a {} object from right to left",
+    "lift": "lifting a {} object",
+    "drop": "dropping a {} object",
+    "towards": "moving a {} object towards the camera",
+    "away": "moving a {} object away from the camera",
+    "turn_clockwise": "turning a {} object clockwise",
+    "turn_counterclockwise": "turning a {} object counterclockwise",
+}
+# The first of each pair is drawn, from a random stream of its own; the second is it backwards.
+_DRAWN = {"left_to_right": 1, "lift": 2, "towards": 3, "turn_clockwise": 4}
+# Goes up when the same arguments give other pictures, so that no folder mixes two versions.
+_VERSION = 1
+_PARAMETERS_FILE = "rendered.json"
+
+
+@dataclass(frozen=True)
+class _Codec:
+    encoder: str
+    container: str
+    suffix: str
+    options: dict[str, str]
+
+
+_CODECS = {
+    "h264": _Codec("libx264", "mp4", ".mp4", {"crf": "18", "preset": "veryfast"}),
+    "vp9": _Codec(
+        "libvpx-vp9", "webm", ".webm", {"crf": "20", "b:v": "0", "deadline": "good", "cpu-used": "5"}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class RenderedClip:
+    """One clip of a written set.
+
+    Attributes:
+        path: the video file, relative to the set's root, with forward slashes.
+        label: the class name.
+        target: the class index, as in ``labels.json``.
+        motion: one of :data:`MOTIONS`.
+        appearance: one of :data:`APPEARANCES`.
+        split: the split's name.
+        seed: what :func:`render_clip` takes to draw it.
+    """
+
+    path: str
+    label: str
+    target: int
+    motion: str
+    appearance: str
+    split: str
+    seed: int
+
+
+def class_name(motion: str, appearance: str) -> str:
+    """The class in words, such as ``"moving a striped object from left to right"``.
+
+    Raises:
+        ValueError: for a motion or an appearance that does not exist.
+    """
+    _check_choice("motion", motion, MOTIONS)
+    _check_choice("appearance", appearance, APPEARANCES)
+    return _SENTENCES[motion].format(appearance)
+
+
+def render_clip(
+    motion: str, appearance: str, *, seed: int, num_frames: int = 24, size: int = 96
+) -> torch.Tensor:
+    """Draw one clip. The same arguments give the same bytes, in any process and any order.
+
+    The opposite motion with the same seed is exactly the same clip backwards. Another appearance with
+    the same seed puts another pattern on the same object and changes nothing else. Another size or
+    number of frames shows the same scene more or less finely.
+
+    Args:
+        motion: one of :data:`MOTIONS`.
+        appearance: one of :data:`APPEARANCES`.
+        seed: any whole number from 0 on.
+        num_frames: T, at least 2.
+        size: height and width in pixels, at least 32.
+
+    Returns:
+        uint8 [T, 3, size, size], RGB.
+
+    Raises:
+        ValueError: for an argument outside of what is stated above.
+    """
+    _check_choice("motion", motion, MOTIONS)
+    _check_choice("appearance", appearance, APPEARANCES)
+    _check_whole("seed", seed, 0)
+    _check_whole("num_frames", num_frames, 2)
+    _check_whole("size", size, 32)
+    forwards = motion in _DRAWN
+    drawn = motion if forwards else OPPOSITE[motion]
+    clip = _scene.draw_clip(
+        drawn,
+        appearance,
+        seed=int(seed),
+        motion_stream=_DRAWN[drawn],
+        num_frames=int(num_frames),
+        size=int(size),
+    )
+    return clip if forwards else clip.flip(0)
+
+
+def write_rendered_dataset(
+    root: str | os.PathLike[str],
+    *,
+    clips_per_class: Mapping[str, int] = MappingProxyType({"train": 20, "test": 5}),
+    motions: Sequence[str] = MOTIONS,
+    appearances: Sequence[str] = APPEARANCES,
+    num_frames: int = 24,
+    size: int = 96,
+    seed: int = 0,
+    codec: str = "h264",
+    fps: int = 12,
+    progress: bool = False,
+) -> dict[str, list[RenderedClip]]:
+    """Render a set of clips into a folder of video files with annotation lists.
+
+    The folder then holds::
+
+        labels.json                            class name -> class index
+        train.csv, test.csv                    path,label: path relative to the folder, class name
+        train/<class name>/train_00_00000.mp4  and so on; spaces in the class name become underscores
+        rendered.json                          the parameters it was written with
+
+    Classes are numbered motion by motion in the order given, and within a motion by appearance. No two
+    clips share a seed, within a split or across splits; a clip's seed follows from ``seed``, its split,
+    its class name and its number in the class, so it stays what it is when classes are added.
+
+    A video file gets its name once it is complete and a split's list is written last, so the function
+    can be killed at any moment: called again with the same arguments, it writes what is missing.
+
+    Args:
+        root: the folder; made if it is not there.
+        clips_per_class: for each split, how many clips each class gets.
+        motions: some of :data:`MOTIONS`.
+        appearances: some of :data:`APPEARANCES`.
+        num_frames: T, at least 2.
+        size: height and width in pixels, even (4:2:0 video stores colour for blocks of 2 x 2 pixels),
+            at least 32.
+        seed: another seed gives another set.
+        codec: ``"h264"`` (.mp4; the same bytes every time) or ``"vp9"`` (.webm, like Something-Something
+            V2; its encoder does not promise the same bytes).
+        fps: frames per second that the files state.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The clips of each split, in the order of its list.
+
+    Raises:
+        ValueError: for an argument outside of what is stated above, a folder that was written with other
+            parameters, or one that holds something else.
+    """
+    for split, count in clips_per_class.items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
+            raise ValueError(
+                "a split's name must consist of letters, digits, '_' and '-' and start with a letter "
+                f"or digit, got {split!r}"
+            )
+        _check_whole(f"clips_per_class[{split!r}]", count, 1)
+    if not clips_per_class:
+        raise ValueError("clips_per_class must name at least one split, got none")
+    _check_choices("motions", motions, MOTIONS)
+    _check_choices("appearances", appearances, APPEARANCES)
+    _check_whole("num_frames", num_frames, 2)
+    _check_whole("size", size, 32)
+    if size % 2:
+        raise ValueError(f"size must be even for 4:2:0 video, got {size}")
+    _check_whole("seed", seed, 0)
+    _check_choice("codec", codec, _CODECS)
+    _check_whole("fps", fps, 1)
+
+    root = Path(root)
+    _claim_folder(
+        root,
+        {
+            "version": _VERSION,
+            "clips_per_class": {split: int(count) for split, count in clips_per_class.items()},
+            "motions": list(motions),
+            "appearances": list(appearances),
+            "num_frames": int(num_frames),
+            "size": int(size),
+            "seed": int(seed),
+            "codec": codec,
+            "fps": int(fps),
+        },
+    )
+    classes = [(motion, appearance) for motion in motions for appearance in appearances]
+    labels = {class_name(*pair): index for index, pair in enumerate(classes)}
+    _write(root / "labels.json", json.dumps(labels, indent=2).encode() + b"\n")
+
+    splits = {
+        split: _list_clips(classes, split, int(count), int(seed), _CODECS[codec].suffix)
+        for split, count in clips_per_class.items()
+    }
+    for clip in _with_progress([clip for clips in splits.values() for clip in clips], progress):
+        target = root / clip.path
+        if not target.exists():
+            frames = render_clip(
+                clip.motion, clip.appearance, seed=clip.seed, num_frames=num_frames, size=size
+            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(target, _encode(frames, _CODECS[codec], int(fps)))
+
+    for split, clips in splits.items():
+        table = io.StringIO(newline="")
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(["path", "label"])
+        rows.writerows([clip.path, clip.label] for clip in clips)
+        _write(root / f"{split}.csv", table.getvalue().encode())
+    return splits
+
+
+def _list_clips(
+    classes: Sequence[tuple[str, str]], split: str, count: int, seed: int, suffix: str
+) -> list[RenderedClip]:
+    clips = []
+    for target, (motion, appearance) in enumerate(classes):
+        label = class_name(motion, appearance)
+        folder = f"{split}/{label.replace(' ', '_')}"
+        for number in range(count):
+            clips.append(
+                RenderedClip(
+                    # The file's name says it all without its folder: features are often kept by it.
+                    path=f"{folder}/{split}_{target:02d}_{number:05d}{suffix}",
+                    label=label,
+                    target=target,
+                    motion=motion,
+                    appearance=appearance,
+                    split=split,
+                    seed=_clip_seed(seed, split, label, number),
+                )
+            )
+    return clips
+
+
+def _clip_seed(seed: int, split: str, label: str, number: int) -> int:
+    # 63 bits: two of a million clips share a seed with a chance of one in ten million. Not hash(), which
+    # differs between processes.
+    key = f"{seed}/{split}/{label}/{number}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
+
+
+def _claim_folder(root: Path, parameters: dict[str, object]) -> None:
+    """Make the folder ours, or find that it already is, with the same parameters."""
+    root.mkdir(parents=True, exist_ok=True)
+    stated = root / _PARAMETERS_FILE
+    if not stated.exists():
+        others = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+        if others:
+            raise ValueError(
+                f"{root} holds {others[0]!r} but no {_PARAMETERS_FILE}: a rendered set needs a folder "
+                "of its own"
+            )
+        _write(stated, json.dumps(parameters, indent=2).encode() + b"\n")
+        return
+    try:
+        found = json.loads(stated.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{stated} is not readable as JSON: {error}") from error
+    for key, wanted in parameters.items():
+        held = found.get(key) if isinstance(found, dict) else None
+        if held != wanted:
+            raise ValueError(
+                f"{root} was written with {key}={held!r}, not {wanted!r}: use another folder, or delete "
+                "this one"
+            )
+
+
+def _encode(frames: torch.Tensor, codec: _Codec, fps: int) -> bytes:
+    import av
+
+    # Encoded in memory: a killed process leaves no half-written video behind.
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=codec.container) as container:
+        stream = container.add_stream(codec.encoder, rate=fps, options=codec.options)
+        stream.height, stream.width = frames.shape[-2:]
+        stream.pix_fmt = "yuv420p"
+        # With several threads the encoder's choices, and so the bytes, would depend on the machine.
+        stream.codec_context.thread_count = 1
+        for picture in frames.permute(0, 2, 3, 1).contiguous().numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that is either complete or not there."""
+    # Named after the process, so two of them that fill one folder do not write into each other's file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _with_progress(clips: list[RenderedClip], progress: bool) -> Iterable[RenderedClip]:
+    if not progress:
+        return clips
+    from tqdm import tqdm
+
+    return tqdm(clips, desc="rendering", unit="clip")
+
+
+def _check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_choices(name: str, values: Sequence[str], choices: tuple[str, ...]) -> None:
+    if isinstance(values, str):
+        raise ValueError(f"{name} must be a sequence of names, got the string {values!r}")
+    if not values:
+        raise ValueError(f"{name} must name at least one of {', '.join(choices)}, got none")
+    for value in values:
+        _check_choice(f"each of {name}", value, choices)
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} must not name anything twice, got {', '.join(values)}")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")

@@ -1,0 +1,142 @@
+"""A drawing of one graph, over the image or as arcs over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from gasmcast.graphs.inspect import check_single_graph, has_similarity
+from gasmcast.graphs.rules import EdgeRule
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RULE_COLORS = {
+    EdgeRule.ADJACENT: "#4c78a8",
+    EdgeRule.SIMILAR: "#e45756",
+    EdgeRule.ADJACENT | EdgeRule.SIMILAR: "#9467bd",
+}
+
+
+def draw_graph(
+    data: Data,
+    image: Tensor | None = None,
+    ax: Axes | None = None,
+    *,
+    top_k: int | None = 3,
+) -> Axes:
+    """Draw one built graph: nodes where they lie, edges in the colour of their rule.
+
+    A spatial graph is drawn over the image, a temporal graph as arcs over a line. Both directions
+    of an edge are one line, self-loops are left out.
+
+    Args:
+        data: As for :func:`to_networkx`.
+        image: What the patches were cut from, uint8 or float in [0, 1], [3, H, W]; stretched under
+            the grid of patches.
+        ax: Where to draw; a new figure by default.
+        top_k: Of the edges made by similarity alone, a node's ``top_k`` most similar are drawn, so
+            that a dense graph stays readable. None: all.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: As for :func:`to_networkx`.
+    """
+    from matplotlib.collections import LineCollection
+    from matplotlib.lines import Line2D
+
+    check_single_graph(data)
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.figure(figsize=(6, 6 if data.pos.size(1) == 2 else 2.5)).add_subplot()
+    pos = data.pos.detach().float().cpu()
+    flat = pos.size(1) == 1
+    if flat:
+        pos = torch.cat([pos, torch.zeros_like(pos)], dim=1)
+    if image is not None and not flat:
+        columns, rows = (pos.amax(dim=0) + 1).tolist()
+        picture = image.detach().cpu().permute(1, 2, 0).numpy()
+        ax.imshow(picture, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
+
+    pairs, rules = _pairs_to_draw(data, top_k)
+    for rule in rules.unique().tolist():
+        chosen = pairs[:, rules == rule]
+        lines = _arcs(pos, chosen) if flat else pos[chosen.t()]
+        adjacent_only = rule == EdgeRule.ADJACENT
+        ax.add_collection(
+            LineCollection(
+                lines.numpy(),
+                colors=RULE_COLORS.get(EdgeRule(rule), "#777777"),
+                linewidths=0.6 if adjacent_only and not flat else 1.2,
+                alpha=0.5 if adjacent_only else 0.75,
+                zorder=2 if adjacent_only else 3,
+            )
+        )
+    size = 14 if len(pos) > 30 else 36
+    ax.scatter(pos[:, 0], pos[:, 1], s=size, c="white", edgecolors="#333333", lw=0.6, zorder=4)
+    _frame(ax, pos, flat)
+    handles = [
+        Line2D([], [], color=RULE_COLORS.get(EdgeRule(rule), "#777777"), label=EdgeRule(rule).label)
+        for rule in rules.unique().tolist()
+    ]
+    if handles:
+        ax.legend(
+            handles=handles,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.02 if not flat else -0.2),
+            ncols=len(handles),
+            frameon=False,
+            fontsize="small",
+        )
+    return ax
+
+
+def _pairs_to_draw(data: Data, top_k: int | None) -> tuple[Tensor, Tensor]:
+    """Unordered pairs [2, M] with their rules [M], far similar ones thinned to ``top_k`` a node."""
+    edge_index, rule = data.edge_index.cpu(), data.edge_rule.cpu()
+    keep = edge_index[0] != edge_index[1]
+    if top_k is not None and has_similarity(data):
+        far = rule == EdgeRule.SIMILAR
+        similarity = data.edge_attr[:, -1].detach().float().cpu()
+        # Rank of each far edge among those of its target: sort by similarity, then by target.
+        order = similarity.masked_fill(~far, -torch.inf).sort(descending=True, stable=True).indices
+        order = order[edge_index[1, order].sort(stable=True).indices]
+        start = edge_index[1].bincount(minlength=data.num_nodes).cumsum(0).roll(1)
+        if len(start):
+            start[0] = 0
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order)) - start[edge_index[1, order]]
+        keep &= ~far | (rank < top_k)
+    low, high = edge_index[:, keep].sort(dim=0).values
+    pairs, first = torch.stack([low, high]).unique(dim=1, return_inverse=True)
+    rules = torch.zeros(pairs.size(1), dtype=rule.dtype)
+    rules[first] = rule[keep]
+    return pairs, rules
+
+
+def _arcs(pos: Tensor, pairs: Tensor, steps: int = 24) -> Tensor:
+    """Half ellipses above the line from the first to the second of each pair, [M, steps, 2]."""
+    start, end = pos[pairs[0], :1], pos[pairs[1], :1]
+    angle = torch.linspace(0, torch.pi, steps)
+    center, radius = (start + end) / 2, (end - start) / 2
+    return torch.stack([center - radius * angle.cos(), radius.abs() * angle.sin()], dim=-1)
+
+
+def _frame(ax: Axes, pos: Tensor, flat: bool) -> None:
+    if flat:
+        span = float(pos[:, 0].max() - pos[:, 0].min()) if len(pos) else 1.0
+        ax.set(ylim=(-0.3, max(span / 2 * 1.1, 1.0)), xlabel="segment", yticks=[])
+        ax.spines[["left", "right", "top"]].set_visible(False)
+        ax.set_xticks(pos[:, 0].tolist())
+        ax.tick_params(labelsize="small")
+        return
+    ax.set(aspect="equal", xticks=[], yticks=[])
+    if len(pos):
+        low, high = pos.amin(dim=0) - 0.5, pos.amax(dim=0) + 0.5
+        ax.set(xlim=(float(low[0]), float(high[0])), ylim=(float(high[1]), float(low[1])))

@@ -1,0 +1,91 @@
+"""Labelled videos to batches of clips, for the Lightning trainer."""
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from gasmcast.datasets import ClipDataset, LabeledVideos, collate_clips
+from gasmcast.transforms import eval_transform, train_transform
+
+
+class VideoDataModule(LightningDataModule):
+    """Loads clips of videos: random crops and frames in training, centres in evaluation.
+
+    Args:
+        train: Videos to train on.
+        test: Videos to evaluate on at the end.
+        validation: Videos to choose the best epoch by; None: the last epoch is taken.
+        image_size: Height and width of the clips in pixels.
+        num_frames: Frames T of a clip.
+        batch_size: Clips of a batch, in each process.
+        num_workers: Processes that decode, for each training process; 0: decode in the training
+            process itself.
+        min_scale: See :func:`~gasmcast.train_transform`.
+        color_jitter: See :func:`~gasmcast.train_transform`.
+        backend: Decoder, see :func:`~gasmcast.read_video`.
+
+    Raises:
+        ValueError: The parts have different classes, or a part is empty.
+    """
+
+    def __init__(
+        self,
+        train: LabeledVideos,
+        test: LabeledVideos,
+        validation: LabeledVideos | None = None,
+        *,
+        image_size: int = 224,
+        num_frames: int = 16,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        min_scale: float = 0.5,
+        color_jitter: float = 0.2,
+        backend: str = "auto",
+    ):
+        super().__init__()
+        for name, part in (("train", train), ("test", test), ("validation", validation)):
+            if part is None:
+                continue
+            if not len(part):
+                raise ValueError(f"the {name} part holds no video")
+            if part.classes != train.classes:
+                raise ValueError(
+                    f"the {name} part has the classes {list(part.classes)}, the train part "
+                    f"{list(train.classes)}: expected the same classes in the same order"
+                )
+        self.classes = train.classes
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        clip = {"num_frames": num_frames, "backend": backend}
+        evaluate = eval_transform(image_size)
+        self.train = ClipDataset(
+            train,
+            train_transform(image_size, min_scale=min_scale, color_jitter=color_jitter),
+            training=True,
+            **clip,
+        )
+        self.test = ClipDataset(test, evaluate, **clip)
+        self.validation = None if validation is None else ClipDataset(validation, evaluate, **clip)
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches in random order."""
+        # A lone last clip would make a batch of one, which batch normalisation cannot train on.
+        lone = len(self.train) % self.batch_size == 1 and len(self.train) > self.batch_size
+        return self._loader(self.train, shuffle=True, drop_last=lone)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Batches of the validation part, in order."""
+        return [] if self.validation is None else self._loader(self.validation)
+
+    def test_dataloader(self) -> DataLoader:
+        """Batches of the test part, in order."""
+        return self._loader(self.test)
+
+    def _loader(self, dataset: ClipDataset, **options: bool) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=collate_clips,
+            **options,
+        )
