@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +12,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_model
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gasmcast.extractors import DINOv3SemanticExtractor, I3DMotionExtractor
@@ -181,29 +182,34 @@ class TemporalCrossAttentionModel(nn.Module, PyTorchModelHubMixin, library_name=
             "class_names": self.class_names,
         }
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        config: dict[str, Any] | None = None,
+        model_card_kwargs: dict[str, Any] | None = None,
+    ) -> None:
         """Write ``config.json`` and ``model.safetensors``, extractors included.
 
         The folder needs nothing else to be loaded: no hub, no network, no pickle. Extractors that
         were passed in as modules of one's own are described by null in the configuration and have
-        to be passed to :meth:`from_pretrained` again.
+        to be passed to :meth:`from_pretrained` again. An interrupted save leaves what was there.
 
         Args:
             save_directory: Folder to write to; made if need be.
-            kwargs: Further arguments of ``huggingface_hub.ModelHubMixin.save_pretrained``, such as
-                ``push_to_hub`` and ``repo_id``.
+            config: Written instead of :meth:`config`.
+            model_card_kwargs: Fields of the model card (``README.md``).
         """
-        return super().save_pretrained(save_directory, config=self.config(), **kwargs)
-
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
-        """Upload what :meth:`save_pretrained` writes to the Hugging Face hub."""
-        return super().push_to_hub(repo_id, config=self.config(), **kwargs)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        # Renamed when whole: an interrupted save leaves the weights that were there.
-        unfinished = save_directory / f"{SAFETENSORS_SINGLE_FILE}.part"
-        save_model(self, str(unfinished))
-        unfinished.replace(save_directory / SAFETENSORS_SINGLE_FILE)
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / ".unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        super().save_pretrained(
+            unfinished, config=config or self.config(), model_card_kwargs=model_card_kwargs
+        )
+        for file in unfinished.iterdir():
+            file.replace(folder / file.name)
+        unfinished.rmdir()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
@@ -301,5 +307,5 @@ def _extractor(given: Any, default: type[nn.Module]) -> nn.Module:
 
 
 def _describe(extractor: nn.Module) -> dict[str, Any] | None:
-    config = getattr(extractor, "config", None)
-    return None if config is None else config()
+    """What rebuilds an extractor, or None for one of somebody's own."""
+    return extractor.config() if getattr(extractor, "describable", False) else None

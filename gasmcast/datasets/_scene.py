@@ -1,8 +1,8 @@
 """Draws one clip of the rendered set: a textured object that moves over a textured background.
 
-A seed fixes a scene (object, background, light, camera); a motion and an appearance are laid over it.
-Lengths are in frame units: the picture spans [-1, 1] in x (to the right) and y (downwards), so the
-same scene can be drawn at any size, and a positive angle turns clockwise on the screen.
+A seed fixes a scene (object, background, light, camera); a motion and an appearance are laid over
+it. Lengths are in frame units: the picture spans [-1, 1] in x (to the right) and y (downwards), so
+the same scene can be drawn at any size, and a positive angle turns clockwise on the screen.
 
 The object is kept as *distance fields* (how far is the nearest edge) rather than as pixels. Sampled
 with one bilinear lookup per pixel they give an edge that is one pixel soft at every size and angle,
@@ -27,7 +27,10 @@ _OUTLINES = {
     "trapezoid": ([(-0.55, -0.7), (0.55, -0.7), (1, 0.7), (-1, 0.7)], 0.2),
     "pebble": ([(-0.5, -0.4), (0.6, -0.25), (0.1, 0.5)], 0.6),
     "drop": ([(0, -1.3), (0.3, 0.15), (0, 0.35), (-0.3, 0.15)], 0.45),
-    "arrow": ([(-1, -0.4), (0.1, -0.4), (0.1, -0.9), (1.1, 0), (0.1, 0.9), (0.1, 0.4), (-1, 0.4)], 0.1),
+    "arrow": (
+        [(-1, -0.4), (0.1, -0.4), (0.1, -0.9), (1.1, 0), (0.1, 0.9), (0.1, 0.4), (-1, 0.4)],
+        0.1,
+    ),
     "star": (
         [
             (r * np.sin(k * np.pi / 5), -r * np.cos(k * np.pi / 5))
@@ -39,7 +42,8 @@ _OUTLINES = {
 _OBJECT_AREA = 2.3  # in squared object units; the same for all outlines, so none looks larger
 _FIELD_EXTENT = 1.9  # the fields span [-extent, extent] in object units
 _FIELD_SIZE = 176
-_TEXTURE_EXTENT = 2.2  # what the camera can reach: half a diagonal, the zoom, and half the longest drift
+# What the camera can reach: half a diagonal, zoomed, and half of the longest drift.
+_TEXTURE_EXTENT = 2.25
 _NOISE_CELLS = (5, 9, 17, 33, 65)
 
 
@@ -183,7 +187,7 @@ def _draw_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _oklch(lightness: float, chroma: float, hue: float) -> np.ndarray:
-    """sRGB [3] in [0, 1] of an OKLCH colour (Ottosson, 2020): equal lightness looks equally light."""
+    """sRGB [3] in [0, 1] of an OKLCH colour (Ottosson, 2020): equal lightness looks equal."""
     a, b = chroma * np.cos(hue), chroma * np.sin(hue)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
@@ -256,7 +260,9 @@ def _object_fields(rng: np.random.Generator, appearance: str) -> torch.Tensor:
     mottling = F.interpolate(lattice, (_FIELD_SIZE,) * 2, mode="bicubic", align_corners=True)
     border = np.clip(1 + outline / 0.2, 0, 1) ** 2
     slope_y, slope_x = np.gradient(outline, axis[1] - axis[0])
-    fields = np.stack([outline, pattern, mottling[0, 0].numpy(), border * slope_x, border * slope_y])
+    fields = np.stack(
+        [outline, pattern, mottling[0, 0].numpy(), border * slope_x, border * slope_y]
+    )
     return torch.from_numpy(fields.astype(np.float32))
 
 

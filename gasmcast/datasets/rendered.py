@@ -4,17 +4,17 @@ A textured object moves over a textured background that moves too. A class is a 
 an appearance, as in "moving a striped object from left to right":
 
 - **Motions come in opposing pairs.** Run backwards, a clip of one is a clip of the other, frame by
-  frame: ``render_clip("drop", a, seed=s)`` equals ``render_clip("lift", a, seed=s).flip(0)``. So the
-  two classes of a pair have the same frames, in the opposite order, and nothing in the frames without
-  their order tells them apart. (One frame *with* its place in the clip does tell something: what is
-  lifted starts low.)
+  frame: ``render_clip("drop", a, seed=s)`` equals ``render_clip("lift", a, seed=s).flip(0)``. So
+  the two classes of a pair have the same frames, in the opposite order, and nothing in the frames
+  without their order tells them apart. (One frame *with* its place in the clip does tell something:
+  what is lifted starts low.)
 - **Appearances are patterns on the object.** They say nothing about the motion.
 
-Everything else is drawn freely for every clip, in the same way for all classes: the object's outline,
-colours, size and place; the background's pattern and colours; the light; how fast the object moves
-and how long it rests; a shaking camera whose view of the background drifts, turns and zooms in
-directions of its own, often faster than the object. With one seed, all classes show the same object
-outline, colours, background, light and camera.
+Everything else is drawn freely for every clip: the object's outline, colours, size and place; the
+background's pattern and colours; the light; how fast the object moves and how long it rests; a
+shaking camera whose view of the background drifts, turns and zooms in directions of its own, often
+faster than the object. With one seed, all classes show the same outline, colours, background, light
+and camera.
 
 >>> clip = render_clip("lift", "dotted", seed=7)
 >>> clip.shape, clip.dtype
@@ -39,7 +39,7 @@ from types import MappingProxyType
 
 import torch
 
-from . import _scene
+from gasmcast.datasets import _scene
 
 MOTIONS: tuple[str, ...] = (
     "left_to_right",
@@ -87,9 +87,14 @@ class _Codec:
 
 
 _CODECS = {
-    "h264": _Codec("libx264", "mp4", ".mp4", {"crf": "18", "preset": "veryfast"}),
+    # Without mbtree: with it, x264 gave other bytes for the same small frames now and then, even in
+    # one process with one thread.
+    "h264": _Codec("libx264", "mp4", ".mp4", {"crf": "18", "preset": "veryfast", "mbtree": "0"}),
     "vp9": _Codec(
-        "libvpx-vp9", "webm", ".webm", {"crf": "20", "b:v": "0", "deadline": "good", "cpu-used": "5"}
+        "libvpx-vp9",
+        "webm",
+        ".webm",
+        {"crf": "20", "b:v": "0", "deadline": "good", "cpu-used": "5"},
     ),
 }
 
@@ -133,9 +138,9 @@ def render_clip(
 ) -> torch.Tensor:
     """Draw one clip. The same arguments give the same bytes, in any process and any order.
 
-    The opposite motion with the same seed is exactly the same clip backwards. Another appearance with
-    the same seed puts another pattern on the same object and changes nothing else. Another size or
-    number of frames shows the same scene more or less finely.
+    The opposite motion with the same seed is exactly the same clip backwards. Another appearance
+    with the same seed puts another pattern on the same object and changes nothing else. Another
+    size or number of frames shows the same scene more or less finely.
 
     Args:
         motion: one of :data:`MOTIONS`.
@@ -186,16 +191,18 @@ def write_rendered_dataset(
     The folder then holds::
 
         labels.json                            class name -> class index
-        train.csv, test.csv                    path,label: path relative to the folder, class name
-        train/<class name>/train_00_00000.mp4  and so on; spaces in the class name become underscores
+        train.csv, test.csv                    path,label: relative to the folder, class name
+        train/<class_name>/train_00_00000.mp4  split, class index and number; spaces become _
         rendered.json                          the parameters it was written with
 
-    Classes are numbered motion by motion in the order given, and within a motion by appearance. No two
-    clips share a seed, within a split or across splits; a clip's seed follows from ``seed``, its split,
-    its class name and its number in the class, so it stays what it is when classes are added.
+    Classes are numbered motion by motion in the order given, and within a motion by appearance. No
+    two clips share a seed, within a split or across splits; a clip's seed follows from ``seed``,
+    its split, its class name and its number in the class, so it stays what it is in a set of more
+    classes or more clips.
 
-    A video file gets its name once it is complete and a split's list is written last, so the function
-    can be killed at any moment: called again with the same arguments, it writes what is missing.
+    A video file gets its name once it is complete and a split's list is written last, so the
+    function can be killed at any moment: called again with the same arguments, it writes what is
+    missing.
 
     Args:
         root: the folder; made if it is not there.
@@ -203,11 +210,11 @@ def write_rendered_dataset(
         motions: some of :data:`MOTIONS`.
         appearances: some of :data:`APPEARANCES`.
         num_frames: T, at least 2.
-        size: height and width in pixels, even (4:2:0 video stores colour for blocks of 2 x 2 pixels),
-            at least 32.
+        size: height and width in pixels, at least 32 and even (4:2:0 video stores colour for blocks
+            of 2 x 2 pixels).
         seed: another seed gives another set.
-        codec: ``"h264"`` (.mp4; the same bytes every time) or ``"vp9"`` (.webm, like Something-Something
-            V2; its encoder does not promise the same bytes).
+        codec: ``"h264"`` (.mp4; the same bytes every time with one build of the encoder) or
+            ``"vp9"`` (.webm, as in Something-Something V2; two runs may give other bytes).
         fps: frames per second that the files state.
         progress: whether to show a progress bar.
 
@@ -215,14 +222,14 @@ def write_rendered_dataset(
         The clips of each split, in the order of its list.
 
     Raises:
-        ValueError: for an argument outside of what is stated above, a folder that was written with other
-            parameters, or one that holds something else.
+        ValueError: for an argument outside of what is stated above, a folder that was written with
+            other parameters, or one that holds something else.
     """
     for split, count in clips_per_class.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
             raise ValueError(
-                "a split's name must consist of letters, digits, '_' and '-' and start with a letter "
-                f"or digit, got {split!r}"
+                "a split's name must consist of letters, digits, '_' and '-' and start with a "
+                f"letter or digit, got {split!r}"
             )
         _check_whole(f"clips_per_class[{split!r}]", count, 1)
     if not clips_per_class:
@@ -302,8 +309,8 @@ def _list_clips(
 
 
 def _clip_seed(seed: int, split: str, label: str, number: int) -> int:
-    # 63 bits: two of a million clips share a seed with a chance of one in ten million. Not hash(), which
-    # differs between processes.
+    # With 63 bits, the chance that any two of a million clips share a seed is one in ten million.
+    # hash() would not do: it differs between processes.
     key = f"{seed}/{split}/{label}/{number}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
 
@@ -316,8 +323,8 @@ def _claim_folder(root: Path, parameters: dict[str, object]) -> None:
         others = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
         if others:
             raise ValueError(
-                f"{root} holds {others[0]!r} but no {_PARAMETERS_FILE}: a rendered set needs a folder "
-                "of its own"
+                f"{root} holds {others[0]!r} but no {_PARAMETERS_FILE}: a rendered set needs a "
+                "folder of its own"
             )
         _write(stated, json.dumps(parameters, indent=2).encode() + b"\n")
         return
@@ -329,8 +336,8 @@ def _claim_folder(root: Path, parameters: dict[str, object]) -> None:
         held = found.get(key) if isinstance(found, dict) else None
         if held != wanted:
             raise ValueError(
-                f"{root} was written with {key}={held!r}, not {wanted!r}: use another folder, or delete "
-                "this one"
+                f"{root} was written with {key}={held!r}, not {wanted!r}: use another folder, or "
+                "delete this one"
             )
 
 
@@ -353,7 +360,7 @@ def _encode(frames: torch.Tensor, codec: _Codec, fps: int) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file that is either complete or not there."""
-    # Named after the process, so two of them that fill one folder do not write into each other's file.
+    # Named after the process: two that fill one folder must not write into each other's file.
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_bytes(content)

@@ -87,8 +87,8 @@ class FeatureExtractor(nn.Module):
             return self.extract(clip)
 
     def extract(self, clip: Tensor) -> Tensor:
-        """Compute the features of a checked clip; subclasses write this one."""
-        raise NotImplementedError(f"{type(self).__name__} must implement extract(clip)")
+        """Compute the features of a checked clip; each subclass has its own."""
+        raise TypeError(f"{type(self).__name__} does not say how it extracts: extract(clip)")
 
     def normalize(self, frames: Tensor) -> Tensor:
         """Give ``(frames - mean) / std`` for frames [..., 3, H, W] in [0, 1]."""
@@ -97,6 +97,11 @@ class FeatureExtractor(nn.Module):
     def train(self, mode: bool = True) -> "FeatureExtractor":
         """Set the mode; a frozen extractor stays in eval mode whatever it is told."""
         return super().train(mode and self.trainable)
+
+    @property
+    def describable(self) -> bool:
+        """Whether :meth:`config` can describe this extractor: not if its backbone was passed in."""
+        return self._config is not None
 
     def config(self) -> dict[str, Any]:
         """Give the keyword arguments that build this architecture again, without any weights.

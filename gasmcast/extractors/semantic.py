@@ -219,11 +219,12 @@ def _pretrained_source(model_name: str) -> dict[str, Any] | None:
         return None  # an address outside the hub, which timm fetches by itself
     repository, _, revision = data_config.hf_hub_id.partition("@")
     filename = data_config.hf_hub_filename or _HUB_FILE
-    overlay = {"file": _hub_file(repository, filename, revision or None, data_config.license)}
-    if not data_config.hf_hub_filename:
-        # The flag belongs to the files that a few models have elsewhere, in formats of their own.
-        overlay["custom_load"] = False
-    return overlay
+    return {
+        "file": _hub_file(repository, filename, revision or None, data_config.license),
+        # "hf" marks the few hub files in a format of their own. A plain True speaks of a file that
+        # the model has elsewhere, and older versions of timm would take this one for it.
+        "custom_load": data_config.custom_load == "hf",
+    }
 
 
 def _hub_file(

@@ -29,8 +29,9 @@ def train_and_test(
 
     With validation videos, the epoch best on them is evaluated and saved; without, the last one,
     so that the test videos choose nothing. Written to ``output``: ``model/`` (for
-    ``from_pretrained``), ``results.json``, ``confusion_matrix.csv``, ``metrics.csv`` (loss and
-    accuracy along the way), ``checkpoints/`` (to resume from), and ``unreadable.txt`` if any.
+    ``from_pretrained``), ``results.json``, ``confusion_matrix.csv``, ``unreadable.txt`` (each video
+    that was left out and why), ``checkpoints/`` (to resume from) and ``log/version_N/metrics.csv``
+    (loss and accuracy along the way, a version for each start).
 
     Args:
         model: What to train; left with the weights that were evaluated.
@@ -56,24 +57,22 @@ def train_and_test(
     seed_everything(seed, workers=True, verbose=False)
     module = ActionRecognition(model, **(optimization or {}))
     validated = data.validation is not None
-    keep = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="best",
-        monitor="validation_top1" if validated else None,
-        mode="max",
-        save_top_k=1 if validated else 0,
-        save_last=True,
-        enable_version_counter=False,
-    )
+    # Both are written whole or not at all, so an interrupted run always has one to go on from.
+    files = {"dirpath": checkpoints, "save_top_k": 1, "enable_version_counter": False}
+    keep = [ModelCheckpoint(filename="last", **files)]
+    if validated:
+        keep.append(
+            ModelCheckpoint(filename="best", monitor="validation_top1", mode="max", **files)
+        )
     run = Trainer(
         **{
             "max_epochs": epochs,
-            "logger": CSVLogger(output, name="", version="log"),
+            "logger": CSVLogger(output, name="log"),
             "log_every_n_steps": 10,
             "enable_model_summary": False,
             **(trainer or {}),
         },
-        callbacks=[keep, LearningRateMonitor("step"), *(callbacks or [])],
+        callbacks=[*keep, LearningRateMonitor("step"), *(callbacks or [])],
     )
     run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     if run.interrupted:

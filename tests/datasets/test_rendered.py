@@ -44,8 +44,17 @@ def centre(mask):
     return (mask * xs).sum((1, 2)) / count, (mask * ys).sum((1, 2)) / count
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Pictures this small are drawn faster without waiting for other threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # What version 1 draws and counts, so that neither changes unnoticed.
-VERSION_1_MEANS = [96.2, 103.6, 93.5, 115.3, 96.8, 116.6, 77.8, 85.4, 85.4, 106.5, 81.2, 84.0]
+VERSION_1_MEANS = [96.6, 103.7, 93.7, 115.2, 96.9, 116.4, 77.9, 85.2, 85.5, 106.2, 80.7, 83.9]
 FIRST_SEED = 5890958082224003283
 
 
@@ -79,12 +88,8 @@ def test_another_process_and_thread_count_give_the_same_bytes():
     printed = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()
-    threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    try:
-        here = [digest(render_clip("towards", "dotted", seed=seed)) for seed in reversed(range(4))]
-    finally:
-        torch.set_num_threads(threads)
+    here = [digest(render_clip("towards", "dotted", seed=seed)) for seed in reversed(range(4))]
     assert printed == here[::-1]
 
 
@@ -111,7 +116,7 @@ def test_pictures_are_those_of_version_1():
     assert rendered._VERSION == 1
     clip = render_clip("lift", "checked", seed=11, num_frames=3).float()
     means = torch.nn.functional.avg_pool2d(clip, 48)[:, 1].flatten().tolist()
-    assert means == pytest.approx(VERSION_1_MEANS, abs=0.5)
+    assert means == pytest.approx(VERSION_1_MEANS, abs=0.2)
 
 
 # Opposing motions
@@ -179,7 +184,7 @@ def test_the_object_grows_as_it_comes_towards_the_camera(seed):
 def test_the_object_turns_clockwise():
     checked = 0
     for seed in range(12):
-        # Stripes are drawn along one axis: its angle, from the second moments of the colour's slope.
+        # Stripes run along one axis: its angle, from the second moments of the colour's slope.
         clip = render_clip("turn_clockwise", "striped", seed=seed, size=128).float().mean(1).numpy()
         mask = ink("turn_clockwise", seed=seed, size=128).numpy()
         slope_y, slope_x = np.gradient(clip, axis=(1, 2))
@@ -203,7 +208,7 @@ def test_the_pattern_covers_part_of_the_object(appearance):
     for seed in range(6):
         mask = ink("turn_clockwise", seed=seed, appearance=appearance, num_frames=4)
         shares.append(mask.float().mean())
-    # The object covers about a tenth of the frame, and the pattern about a third of the object.
+    # The object covers about a tenth of the frame, and the pattern a third or so of the object.
     assert 0.015 < np.mean(shares) < 0.12
     assert min(shares) > 0.005
 
@@ -364,9 +369,10 @@ def test_no_two_clips_share_a_seed(written):
     # Fixed for good: these numbers are in people's folders.
     assert clips[0].seed == FIRST_SEED
     # A class keeps its clips when it is written with other classes, or with more clips.
-    by_label = {(c.label, c.split): c.seed for c in written[1]["train"] if c.path.endswith("0.mp4")}
-    for clip in clips[::50]:
-        assert by_label.get((clip.label, clip.split), clip.seed) == clip.seed
+    seeds = {(clip.label, clip.path[-5:]): clip.seed for clip in clips}
+    for clip in written[1]["train"]:
+        number = clip.path.removesuffix(".mp4")[-5:]
+        assert seeds[clip.label, number] == clip.seed
 
 
 def test_written_again_elsewhere_it_is_the_same_set(written, tmp_path):
@@ -441,7 +447,9 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
 def test_a_folder_with_other_parameters_is_refused(written, changed, held, wanted):
     root, _ = written
     before = snapshot(root)
-    message = f"{root} was written with {held}, not {wanted}: use another folder, or delete this one"
+    message = (
+        f"{root} was written with {held}, not {wanted}: use another folder, or delete this one"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         write_rendered_dataset(root, **(WRITTEN | changed))
     assert snapshot(root) == before
@@ -479,7 +487,10 @@ def test_progress_shows_a_bar(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"motion": "up"}, "motion must be one of left_to_right, right_to_left, lift, drop, towards, "),
+        (
+            {"motion": "up"},
+            "motion must be one of left_to_right, right_to_left, lift, drop, towards, ",
+        ),
         ({"motion": "up"}, ", away, turn_clockwise, turn_counterclockwise, got 'up'"),
         (
             {"appearance": "furry"},
@@ -508,8 +519,8 @@ def test_wrong_arguments_of_render_clip(changed, message):
         ),
         (
             {"clips_per_class": {"../up": 1}},
-            "a split's name must consist of letters, digits, '_' and '-' and start with a letter or "
-            "digit, got '../up'",
+            "a split's name must consist of letters, digits, '_' and '-' and start with a letter "
+            "or digit, got '../up'",
         ),
         ({"motions": "lift"}, "motions must be a sequence of names, got the string 'lift'"),
         ({"motions": ["lift", "up"]}, "each of motions must be one of left_to_right, "),
@@ -533,7 +544,7 @@ def test_wrong_arguments_of_write_rendered_dataset(tmp_path, changed, message):
 def test_wrong_arguments_of_class_name():
     assert class_name("towards", "ringed") == "moving a ringed object towards the camera"
     assert len({class_name(m, a) for m in MOTIONS for a in APPEARANCES}) == 40
-    with pytest.raises(ValueError, match="appearance must be one of striped, .*, got 'round'"):
+    with pytest.raises(ValueError, match=r"appearance must be one of striped, .*, got 'round'"):
         class_name("lift", "round")
-    with pytest.raises(ValueError, match="motion must be one of left_to_right, .*, got 'left'"):
+    with pytest.raises(ValueError, match=r"motion must be one of left_to_right, .*, got 'left'"):
         class_name("left", "plain")

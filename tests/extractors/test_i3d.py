@@ -88,7 +88,7 @@ class TestLayout:
         norms = [
             m for m in InceptionI3d(width=0.125).modules() if isinstance(m, torch.nn.BatchNorm3d)
         ]
-        assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.01)}
+        assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.1)}
 
     @pytest.mark.parametrize("endpoint", ENDPOINTS)
     def test_only_layers_up_to_the_final_endpoint_are_built(self, endpoint):
@@ -130,22 +130,30 @@ class TestLayout:
 
 
 class TestLogits:
-    def test_are_pooled_classified_and_averaged_over_time(self):
+    def test_are_pooled_and_classified_for_each_time_step(self):
         torch.manual_seed(0)
         model = InceptionI3d(num_classes=5, width=0.0625).eval()
-        x = torch.randn(2, 3, 24, 224, 224)
-        outputs = model.forward_endpoints(x)
-        features = outputs["Mixed_5c"]  # [2, 64, 3, 7, 7]
+        features = torch.randn(2, 64, 3, 7, 7)
         head = model.logits.conv3d
-        weight = head.weight.view(5, -1)
-        steps = [features[:, :, t : t + 2].mean((2, 3, 4)) @ weight.T + head.bias for t in (0, 1)]
-        torch.testing.assert_close(outputs["logits"], torch.stack(steps, dim=2))
-        torch.testing.assert_close(model(x), (steps[0] + steps[1]) / 2)
+        steps = [
+            features[:, :, t : t + 2].mean((2, 3, 4)) @ head.weight.view(5, 64).T + head.bias
+            for t in (0, 1)
+        ]
+        torch.testing.assert_close(model.logits(features), torch.stack(steps, dim=2))
+
+    def test_are_averaged_over_time(self):
+        torch.manual_seed(0)
+        model = InceptionI3d(num_classes=5, width=0.0625).eval()
+        x = torch.randn(1, 3, 17, 193, 193)
+        with torch.no_grad():
+            steps = model.forward_features(x)
+            assert steps.shape == (1, 5, 2)
+            torch.testing.assert_close(model(x), (steps[..., 0] + steps[..., 1]) / 2)
 
     def test_dropout_comes_before_the_classifier(self):
         model = InceptionI3d(num_classes=3, width=0.0625, dropout=1.0).train()
-        logits = model(torch.randn(2, 3, 9, 193, 193))
-        torch.testing.assert_close(logits, model.logits.conv3d.bias.expand(2, 3))
+        logits = model.logits(torch.randn(2, 64, 2, 7, 7))
+        torch.testing.assert_close(logits, model.logits.conv3d.bias.view(1, 3, 1).expand(2, 3, 1))
 
     def test_larger_frames_are_averaged_over_space(self):
         with torch.device("meta"):
@@ -214,24 +222,24 @@ class TestSamePadding:
 class TestDilated:
     @pytest.mark.parametrize("frames", [16, 12])
     def test_odd_outputs_equal_the_strided_network(self, frames):
-        strided, dilated = strided_and_dilated(width=0.25)
+        strided, dilated = strided_and_dilated(width=0.125)
         x = torch.rand(2, 3, frames, 32, 32, dtype=torch.float64) * 2 - 1
         with torch.no_grad():
             coarse, fine = strided(x), dilated(x)
-        assert fine.shape == (2, 128, frames // 2, 2, 2)
+        assert fine.shape == (2, 64, frames // 2, 2, 2)
         assert coarse.std() > 0.1
         torch.testing.assert_close(fine[:, :, 1::2], coarse, rtol=0, atol=1e-12)
 
     def test_odd_outputs_equal_the_strided_network_at_full_width(self):
         strided, dilated = strided_and_dilated(width=1.0)
-        x = torch.rand(1, 3, 16, 64, 64, dtype=torch.float64) * 2 - 1
+        x = torch.rand(1, 3, 16, 32, 32, dtype=torch.float64) * 2 - 1
         with torch.no_grad():
             coarse, fine = strided(x), dilated(x)
-        assert fine.shape == (1, 512, 8, 4, 4)
+        assert fine.shape == (1, 512, 8, 2, 2)
         torch.testing.assert_close(fine[:, :, 1::2], coarse, rtol=0, atol=1e-12)
 
     def test_even_outputs_equal_the_strided_network_on_the_shifted_clip(self):
-        strided, dilated = strided_and_dilated(width=0.25)
+        strided, dilated = strided_and_dilated(width=0.125)
         video = torch.rand(1, 3, 66, 32, 32, dtype=torch.float64) * 2 - 1
         with torch.no_grad():
             fine = dilated(video[:, :, :64])

@@ -134,6 +134,22 @@ class TestBackbone:
             I3DMotionExtractor(backbone=StandIn(), **kwargs)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_gives_the_same_and_never_waits():
+    torch.manual_seed(0)
+    extractor = small().double()
+    clip = torch.rand(2, 16, 3, 32, 32, dtype=torch.float64)
+    expected = extractor(clip)
+    extractor, clip = extractor.cuda(), clip.cuda()
+    extractor(clip)  # the first call sets up the convolutions
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        features = extractor(clip)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(features.cpu(), expected)
+
+
 class TestFrozen:
     def test_stays_as_it_is_in_training(self):
         extractor = small()
@@ -311,7 +327,9 @@ class TestCheckpoint:
     def test_long_lists_are_cut(self, truncated, tmp_path):
         path = tmp_path / "i3d.pt"
         torch.save({}, path)
-        with pytest.raises(ValueError, match=r"missing: Conv3d_1a_7x7.conv3d.weight, .* and 159 more"):
+        with pytest.raises(
+            ValueError, match=r"missing: Conv3d_1a_7x7.conv3d.weight, .* and 159 more"
+        ):
             load_i3d_checkpoint(truncated, path)
 
     def test_missing_file(self, truncated, tmp_path):

@@ -1,7 +1,6 @@
 """The semantic extractor: frames, normalisation, pooling, prefix tokens, and weights from afar."""
 
 import json
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -38,7 +37,7 @@ class StandIn(nn.Module):
     def forward_features(self, frames):
         self.seen = frames
         patches = nn.functional.avg_pool2d(frames, 2).flatten(2).transpose(1, 2)
-        return torch.cat([torch.full((len(frames), 2, 3), 99.0), patches], dim=1)
+        return torch.cat([frames.new_full((len(frames), 2, 3), 99.0), patches], dim=1)
 
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -147,6 +146,20 @@ class TestNormalisation:
     def test_of_a_timm_model_is_its_own(self):
         assert tiny().mean.flatten().tolist() == [0.5, 0.5, 0.5]
         assert tiny().std.flatten().tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_gives_the_same_and_never_waits():
+    extractor = DINOv3SemanticExtractor(backbone=StandIn(), image_size=4)
+    clip = torch.rand(2, 16, 3, 4, 4)
+    expected = extractor(clip)
+    extractor, clip = extractor.cuda(), clip.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        features = extractor(clip)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(features.cpu(), expected)
 
 
 class TestFrozen:
@@ -291,11 +304,9 @@ def hub(monkeypatch, tmp_path):
 
 
 class TestPretrainedWeights:
-    def test_without_a_network_the_error_says_what_to_do_and_comes_at_once(self, hub):
-        start = time.perf_counter()
+    def test_without_a_network_the_error_says_what_to_do_after_one_question(self, hub):
         with pytest.raises(WeightsNotFoundError) as error:
             DINOv3SemanticExtractor()
-        assert time.perf_counter() - start < 5
         text = str(error.value)
         for part in (
             "'model.safetensors' of the Hugging Face repository "
@@ -308,7 +319,7 @@ class TestPretrainedWeights:
             "pretrained=False",
         ):
             assert part in text
-        assert len(hub.asked) == 1
+        assert len(hub.asked) == 1  # a repeated question would take most of a minute
         assert hub.downloaded == []
 
     def test_refused_download_is_the_same_error(self, hub):
@@ -319,10 +330,10 @@ class TestPretrainedWeights:
         assert hub.downloaded == [(repository, "model.safetensors", None)]
 
     def test_model_without_pretrained_weights(self, hub):
-        text = "timm has no pretrained weights for 'vit_tiny_patch16_dinov3'.*pretrained=False"
-        name = "vit_tiny_patch16_dinov3"
-        with pytest.raises((WeightsNotFoundError, ValueError), match=text):
-            DINOv3SemanticExtractor(name)
+        text = "timm has no pretrained weights for 'vit_base_patch16_gap_224'.*pretrained=False"
+        with pytest.raises(WeightsNotFoundError, match=text):
+            DINOv3SemanticExtractor("vit_base_patch16_gap_224")
+        assert hub.asked == []
 
     @pytest.mark.parametrize("where", ["cached", "file"])
     def test_are_loaded_from_the_cache_or_the_download(self, hub, tmp_path, where):
@@ -340,6 +351,19 @@ class TestPretrainedWeights:
         assert all(torch.equal(value, source.state_dict()[key]) for key, value in own.items())
         assert bool(hub.asked) == bool(hub.downloaded) == (where == "file")
         assert extractor.config()["pretrained"] is False
+
+    def test_from_the_hub_are_read_as_such_where_timm_has_another_format_elsewhere(
+        self, hub, tmp_path
+    ):
+        import timm
+        from safetensors.torch import save_file
+
+        assert timm.get_pretrained_cfg(TINY["model_name"]).custom_load
+        source = timm.create_model(TINY["model_name"], img_size=32, **TINY["model_kwargs"])
+        hub.cached = str(tmp_path / "model.safetensors")
+        save_file(source.state_dict(), hub.cached)
+        weight = tiny(pretrained=True).backbone.blocks[1].mlp.fc1.weight
+        assert torch.equal(weight, source.blocks[1].mlp.fc1.weight)
 
     def test_are_not_asked_for_without_need(self, hub):
         tiny()

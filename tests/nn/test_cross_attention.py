@@ -1,0 +1,187 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gasmcast import BottleneckCrossAttention
+from gasmcast.nn import MultiHeadAttention
+from gasmcast.nn.position_encoding import FourierPositionEncoding
+
+
+def small_layer(fresh: bool = False) -> BottleneckCrossAttention:
+    layer = BottleneckCrossAttention(12, 10, bottleneck_dim=8, num_heads=2)
+    if not fresh:  # up-projections start at zero: give them something to say
+        for expand in (layer.sem_expand, layer.mot_expand):
+            nn.init.normal_(expand.weight)
+            nn.init.normal_(expand.bias)
+    return layer
+
+
+def inputs(batch=3, patches=6, segments=4):
+    return (
+        torch.randn(batch, patches, 12),
+        torch.randn(batch, segments, 10),
+        torch.rand(patches, 2) * 5,
+        torch.arange(float(segments))[:, None],
+    )
+
+
+def test_two_tokens_by_hand():
+    attention = MultiHeadAttention(1, 1).double()
+    with torch.no_grad():
+        for linear in (attention.query, attention.key, attention.value, attention.output):
+            linear.weight.fill_(1.0)
+        attention.query.bias.fill_(1.0)
+        attention.output.bias.fill_(0.25)
+    query = torch.tensor([[[0.0], [1.0]]], dtype=torch.float64)
+    keys = torch.tensor([[[0.0], [2.0]]], dtype=torch.float64)
+    out, weights = attention(query, keys, return_attention=True)
+    # scores (q + 1) k: [0, 2] and [0, 4]
+    second = [math.exp(2) / (1 + math.exp(2)), math.exp(4) / (1 + math.exp(4))]
+    expected = torch.tensor(second, dtype=torch.float64)
+    torch.testing.assert_close(weights[0, 0, :, 1], expected)
+    torch.testing.assert_close(out.flatten(), 2 * expected + 0.25)
+
+
+def test_equals_torch_multihead_attention():
+    ours = MultiHeadAttention(12, 3).double()
+    theirs = nn.MultiheadAttention(12, 3, batch_first=True).double()
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(
+            torch.cat([ours.query.weight, ours.key.weight, ours.value.weight])
+        )
+        theirs.in_proj_bias.zero_()
+        theirs.in_proj_bias[:12].copy_(ours.query.bias)
+        theirs.out_proj.load_state_dict(ours.output.state_dict())
+    query, keys = torch.randn(2, 5, 12).double(), torch.randn(2, 7, 12).double()
+    mask = torch.ones(2, 7, dtype=torch.bool)
+    mask[1, 4:] = False
+    out, weights = ours(query, keys, mask, return_attention=True)
+    expected, expected_weights = theirs(
+        query, keys, keys, key_padding_mask=~mask, average_attn_weights=False
+    )
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(weights, expected_weights)
+    torch.testing.assert_close(ours(query, keys, mask), expected)  # the fused kernel
+
+
+def test_default_shapes():
+    layer = BottleneckCrossAttention()
+    semantic, motion = layer(torch.randn(2, 196, 768), torch.randn(2, 8, 512))
+    assert (semantic.shape, motion.shape) == ((2, 196, 768), (2, 8, 512))
+    assert layer.sem_compress.out_features == layer.mot_compress.out_features == 256
+
+
+def test_a_fresh_layer_is_the_identity():
+    semantic, motion, *positions = inputs()
+    out = small_layer(fresh=True)(semantic, motion, *positions)
+    assert torch.equal(out[0], semantic)
+    assert torch.equal(out[1], motion)
+
+
+def test_weights_of_both_directions():
+    out = small_layer()(*inputs(), return_attention=True)
+    assert out[2].semantic_to_motion.shape == (3, 2, 6, 4)
+    assert out[2].motion_to_semantic.shape == (3, 2, 4, 6)
+    for weights in out[2]:
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+
+
+def test_returning_attention_changes_nothing():
+    layer, arguments = small_layer(), inputs()
+    for a, b in zip(layer(*arguments), layer(*arguments, return_attention=True), strict=False):
+        torch.testing.assert_close(a, b)
+
+
+def test_masked_tokens_change_nothing():
+    layer, (semantic, motion, sem_pos, mot_pos) = small_layer(), inputs()
+    semantic_mask, motion_mask = torch.ones(3, 6).bool(), torch.ones(3, 4).bool()
+    semantic_mask[0, 4:] = motion_mask[1, 0] = False
+    masks = {"semantic_mask": semantic_mask, "motion_mask": motion_mask}
+    out = layer(semantic, motion, sem_pos, mot_pos, **masks)
+    semantic, motion = semantic.clone(), motion.clone()
+    semantic[~semantic_mask], motion[~motion_mask] = 99.0, -99.0
+    changed = layer(semantic, motion, sem_pos, mot_pos, **masks)
+    assert torch.equal(out[0][semantic_mask], changed[0][semantic_mask])
+    assert torch.equal(out[1][motion_mask], changed[1][motion_mask])
+    # and equal the clip without them
+    alone = layer(semantic[:1, :4], motion[:1], sem_pos[:4], mot_pos)
+    torch.testing.assert_close(out[0][:1, :4], alone[0])
+    torch.testing.assert_close(out[1][:1], alone[1])
+
+
+@pytest.mark.parametrize("return_attention", [False, True])
+def test_a_stream_without_tokens_adds_nothing_but_biases(return_attention):
+    layer, (semantic, motion, *positions) = small_layer(), inputs()
+    empty = torch.zeros(3, 4, dtype=torch.bool)
+    out = layer(semantic, motion, *positions, motion_mask=empty, return_attention=return_attention)
+    # zero attention, GELU(0) = 0, so only the bias of the up-projection is added
+    torch.testing.assert_close(out[0], semantic + layer.sem_expand.bias)
+
+
+def test_permuting_tokens_with_their_positions_permutes_the_result():
+    layer, (semantic, motion, sem_pos, mot_pos) = small_layer(), inputs()
+    order = torch.randperm(6)
+    out = layer(semantic, motion, sem_pos, mot_pos)
+    permuted = layer(semantic[:, order], motion, sem_pos[order], mot_pos)
+    torch.testing.assert_close(permuted[0], out[0][:, order])
+    torch.testing.assert_close(permuted[1], out[1])
+
+
+def test_positions_matter():
+    layer, (semantic, motion, sem_pos, mot_pos) = small_layer(), inputs()
+    out = layer(semantic, motion, sem_pos, mot_pos)
+    assert not torch.allclose(layer(semantic, motion, sem_pos.flip(0), mot_pos)[1], out[1])
+    assert not torch.allclose(layer(semantic, motion, sem_pos, mot_pos.flip(0))[0], out[0])
+
+
+def test_every_parameter_gets_a_gradient():
+    layer = small_layer()
+    semantic, motion = layer(*inputs())
+    (semantic.pow(2).sum() + motion.pow(2).sum()).backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_position_encoding_by_hand():
+    encoding = FourierPositionEncoding(1, 4, num_bands=2)
+    with torch.no_grad():
+        encoding.mix.weight.copy_(torch.eye(4))
+    expected = [math.sin(3), math.sin(1.5), math.cos(3), math.cos(1.5)]
+    torch.testing.assert_close(encoding(torch.tensor([[3.0]]))[0], torch.tensor(expected))
+    assert encoding(None) == 0.0
+
+
+def test_drop_path_skips_clips_in_training_only():
+    torch.manual_seed(0)
+    layer = BottleneckCrossAttention(12, 10, 8, 2, drop_path=0.5)
+    nn.init.ones_(layer.sem_expand.bias)
+    semantic, motion, *positions = inputs(batch=64)
+    skipped = (layer(semantic, motion, *positions)[0] == semantic).all(dim=(1, 2))
+    assert 10 < int(skipped.sum()) < 54
+    layer.eval()
+    assert not (layer(semantic, motion, *positions)[0] == semantic).all(dim=(1, 2)).any()
+
+
+@pytest.mark.parametrize(
+    ("semantic", "motion", "shown"),
+    [
+        ((3, 6, 11), (3, 4, 10), r"\[3, 6, 11\] and \[3, 4, 10\]"),
+        ((3, 6, 12), (2, 4, 10), r"\[3, 6, 12\] and \[2, 4, 10\]"),
+        ((6, 12), (3, 4, 10), r"\[6, 12\] and \[3, 4, 10\]"),
+    ],
+)
+def test_shapes_that_do_not_fit(semantic, motion, shown):
+    message = r"expected semantic \[B, P, 12\] and motion \[B, S, 10\], got " + shown
+    with pytest.raises(ValueError, match=message):
+        small_layer()(torch.zeros(semantic), torch.zeros(motion))
+
+
+def test_other_errors_say_what_came():
+    with pytest.raises(ValueError, match="num_heads must divide dim, got num_heads=3 and dim=8"):
+        BottleneckCrossAttention(12, 10, 8, num_heads=3)
+    semantic, motion, *_ = inputs()
+    with pytest.raises(ValueError, match=r"positions must be \[..., 2\], got \[6, 3\]"):
+        small_layer()(semantic, motion, torch.zeros(6, 3))

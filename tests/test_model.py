@@ -1,0 +1,223 @@
+import json
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load, save_file
+from small import IMAGE_SIZE, small_model
+from torch import nn
+
+from gasmcast import (
+    DINOv3SemanticExtractor,
+    I3DMotionExtractor,
+    TemporalCrossAttentionModel,
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return small_model(class_names=["lift", "drop", "<b>turn</b>"]).eval()
+
+
+@pytest.fixture
+def clip():
+    return torch.rand(2, 16, 3, IMAGE_SIZE, IMAGE_SIZE)
+
+
+class OwnMotion(nn.Module):
+    feature_dim = 5
+
+    def forward(self, clip):
+        return clip.mean(dim=(3, 4)).repeat(1, 1, 2)[:, ::2, :5]
+
+
+def test_full_size_default():
+    """The default architecture, without weights, end to end on one clip."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = TemporalCrossAttentionModel(
+            semantic_extractor={"pretrained": False, "num_frames": 1},
+            motion_extractor={"allow_random_weights": True},
+        ).eval()
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trainable == sum(
+        p.numel() for part in (model.gasm_cast, model.classifier) for p in part.parameters()
+    )
+    assert trainable < 20_000_000
+    assert model.classifier.in_features == 768 + 512
+    with torch.no_grad():
+        assert model(torch.rand(1, 16, 3, 224, 224)).shape == (1, 174)
+
+
+def test_is_pooling_and_a_linear_layer_over_gasm_cast(model, clip):
+    semantic, motion = model.semantic_extractor(clip), model.motion_extractor(clip)
+    logits, maps = model(clip, return_attention=True)
+    fused = model.gasm_cast(semantic, motion, maps.semantic_graph[0].pos, maps.motion_graph[0].pos)
+    pooled = torch.cat([stream.mean(dim=1) for stream in fused], dim=1)
+    torch.testing.assert_close(logits, model.classifier(pooled))
+    torch.testing.assert_close(model.forward_features(semantic, motion), logits)
+    torch.testing.assert_close(model(clip), logits)
+
+
+def test_batch_equals_clips_one_by_one(model, clip):
+    logits = model(clip)
+    for index in range(2):
+        torch.testing.assert_close(model(clip[index : index + 1])[0], logits[index])
+
+
+def test_masked_features_change_nothing(model):
+    semantic, motion = torch.randn(2, 16, 24), torch.randn(2, 8, 32)
+    masks = {"semantic_mask": torch.ones(2, 16).bool(), "motion_mask": torch.ones(2, 8).bool()}
+    masks["semantic_mask"][0, 10:] = masks["motion_mask"][1, :3] = False
+    logits = model.forward_features(semantic, motion, **masks)
+    semantic[~masks["semantic_mask"]], motion[~masks["motion_mask"]] = 9.0, 9.0
+    torch.testing.assert_close(model.forward_features(semantic, motion, **masks), logits)
+
+
+def test_every_trainable_parameter_gets_a_gradient(clip):
+    torch.manual_seed(0)
+    model = small_model()
+    for layer in (
+        model.gasm_cast.layer1_basic,
+        model.gasm_cast.layer2_pattern,
+        model.gasm_cast.layer3_action,
+    ):
+        nn.init.normal_(layer.sem_expand.weight)
+        nn.init.normal_(layer.mot_expand.weight)
+    model(clip).pow(2).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_frozen_extractors_stay_as_they_are(clip):
+    model = small_model(trainable=False).train()
+    assert not model.semantic_extractor.training
+    assert not model.motion_extractor.backbone.training
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(clip).sum().backward()
+    for name, parameter in model.named_parameters():
+        frozen = name.split(".")[0].endswith("extractor")
+        assert parameter.requires_grad is not frozen
+        assert (parameter.grad is None) is frozen, name
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)  # BatchNorm included
+
+
+def test_saved_and_loaded_is_the_same(model, clip, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    written = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {"config.json", "model.safetensors"} <= written
+    assert not {name for name in written if name.endswith((".bin", ".pt", ".pkl", ".part"))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path / "model")
+    assert not loaded.training
+    assert loaded.class_names == ["lift", "drop", "<b>turn</b>"]
+    assert loaded.config() == model.config()
+    assert torch.equal(loaded(clip), model(clip))
+
+
+def test_the_configuration_asks_for_no_download():
+    """What was saved with hub weights holds them: loading asks nobody for them."""
+    model = small_model()
+    config = model.config()
+    assert config["semantic_extractor"]["pretrained"] is False
+    assert config["motion_extractor"]["checkpoint"] is None
+    assert json.loads(json.dumps(config)) == config
+
+
+def test_extractors_of_one_s_own(clip, tmp_path):
+    model = small_model(3)
+    own = TemporalCrossAttentionModel(3, model.semantic_extractor, OwnMotion(), num_heads=1).eval()
+    logits = own(clip)
+    own.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"saved with a motion_extractor of its own .* pass it"):
+        TemporalCrossAttentionModel.from_pretrained(tmp_path)
+    loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path, motion_extractor=OwnMotion())
+    assert torch.equal(loaded(clip), logits)
+
+
+def test_a_pickle_in_the_folder_is_not_read(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
+        TemporalCrossAttentionModel.from_pretrained(tmp_path)
+
+
+def test_damaged_folders_are_named(model, tmp_path):
+    missing = tmp_path / "nothing"
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        TemporalCrossAttentionModel.from_pretrained(missing)
+    model.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    state = load(weights.read_bytes())  # load_file would map the file that is cut below
+    whole = weights.read_bytes()
+
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"model\.safetensors does not fit its configuration"):
+        TemporalCrossAttentionModel.from_pretrained(tmp_path)
+    state["classifier.bias"] = torch.zeros(7)
+    save_file(state, weights)
+    with pytest.raises(ValueError, match=r"size mismatch for classifier\.bias"):
+        TemporalCrossAttentionModel.from_pretrained(tmp_path)
+    del state["classifier.bias"]
+    save_file(state, weights)
+    with pytest.raises(ValueError, match=r"Missing key.*classifier\.bias"):
+        TemporalCrossAttentionModel.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
+        TemporalCrossAttentionModel.from_pretrained(tmp_path)
+
+
+def test_an_interrupted_save_leaves_the_old_weights(model, clip, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path)
+    logits = model(clip)
+
+    def interrupted(module, path):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("safetensors.torch.save_model", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.save_pretrained(tmp_path)
+    loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path)
+    assert torch.equal(loaded(clip), logits)
+    monkeypatch.undo()
+    model.save_pretrained(tmp_path)
+    assert not (tmp_path / ".unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"class_names": ["one"]}, "class_names must name each of the 174 classes, got 1"),
+        ({"semantic_extractor": 7}, "must be a module, a mapping .* or None, got 7"),
+        (
+            {"semantic_extractor": {"pretrained": False, "colour": 1}},
+            "DINOv3SemanticExtractor: .*'colour'",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TemporalCrossAttentionModel(**arguments)
+
+
+def test_input_that_does_not_fit(model):
+    with pytest.raises(ValueError, match=r"clip must be float \[B, T, 3, H, W\].*uint8"):
+        model(torch.zeros(1, 16, 3, 32, 32, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"must be \[B, 16, D\].* 4 x 4 grid, got \[1, 9, 24\]"):
+        model.forward_features(torch.zeros(1, 9, 24), torch.zeros(1, 8, 32))
+    with pytest.raises(ValueError, match=r"motion features must be \[B, S, D\], got \[8, 32\]"):
+        model.forward_features(torch.zeros(1, 16, 24), torch.zeros(8, 32))
+
+
+def test_default_extractors_have_the_specified_widths():
+    semantic = DINOv3SemanticExtractor(pretrained=False)
+    motion = I3DMotionExtractor(allow_random_weights=True)
+    assert (semantic.feature_dim, semantic.grid_size) == (768, (14, 14))
+    assert (motion.feature_dim, motion.num_segments(16)) == (512, 8)
