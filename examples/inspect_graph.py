@@ -3,8 +3,8 @@
     python examples/inspect_graph.py VIDEO --output graphs
     python examples/inspect_graph.py VIDEO --checkpoint runs/quickstart/run/model --output graphs
 
-prints nodes, edges by rule, degrees and components, and writes a picture of each graph and the graph
-itself as networkx node-link JSON. With a checkpoint, patches and segments are compared by the
+prints nodes, edges by rule, degrees and components, and writes a picture of each graph and the
+graph itself as networkx node-link JSON. With a checkpoint, patches and segments are compared by the
 features of that model's extractors; without one by their pixels, which needs no weights at all.
 """
 
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from gasmcast import (
     TemporalCrossAttentionModel,
+    VideoReadError,
     build_spatial_graph,
     build_temporal_graph,
     draw_graph,
@@ -105,4 +106,7 @@ def segment_changes(clip: Tensor, num_segments: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    try:
+        auto_cli(main)
+    except (OSError, ValueError, VideoReadError) as error:
+        raise SystemExit(f"error: {error}") from None

@@ -12,13 +12,19 @@ from jsonargparse import auto_cli
 
 from gasmcast import (
     TemporalCrossAttentionModel,
+    VideoReadError,
     visualize_cross_attention_layers,
     visualize_graph_attention,
 )
 from gasmcast.visualization import load_clip
 
 
-def main(video: Path, checkpoint: Path, pictures: Path | None = None, top: int = 5) -> None:
+def main(
+    video: Path,
+    checkpoint: Path = Path("runs/quickstart/run/model"),
+    pictures: Path | None = None,
+    top: int = 5,
+) -> None:
     """Name the action in a video.
 
     Args:
@@ -28,7 +34,7 @@ def main(video: Path, checkpoint: Path, pictures: Path | None = None, top: int =
         top: How many actions to print.
     """
     if not checkpoint.is_dir():
-        raise SystemExit(f"{checkpoint} is no folder: expected a saved model")
+        raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
     model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
     with torch.no_grad():
         logits = model(load_clip(model, video).unsqueeze(0))
@@ -45,4 +51,7 @@ def main(video: Path, checkpoint: Path, pictures: Path | None = None, top: int =
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    try:
+        auto_cli(main)
+    except (OSError, ValueError, VideoReadError) as error:
+        raise SystemExit(f"error: {error}") from None

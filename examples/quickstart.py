@@ -27,7 +27,7 @@ from gasmcast.datasets import read_annotation_list, write_rendered_dataset
 from gasmcast.training import VideoDataModule, train_and_test
 
 MOTIONS = ("left_to_right", "right_to_left", "towards", "away")
-APPEARANCES = ("striped", "dotted")
+APPEARANCES = ("plain", "checked")
 IMAGE_SIZE = 64
 
 
@@ -54,7 +54,7 @@ def main(
     output: Path = Path("runs/quickstart"),
     train_clips: int = 30,
     test_clips: int = 8,
-    epochs: int = 15,
+    epochs: int = 10,
     seed: int = 0,
 ) -> None:
     """Render, train, evaluate, save, load, predict, draw.

@@ -18,14 +18,14 @@ from typing import Any, Literal
 
 from jsonargparse import auto_cli
 
-from gasmcast import TemporalCrossAttentionModel
+from gasmcast import TemporalCrossAttentionModel, WeightsNotFoundError
 from gasmcast.datasets import (
     LabeledVideos,
     read_annotation_list,
     scan_class_folders,
     split_videos,
 )
-from gasmcast.training import VideoDataModule, train_and_test
+from gasmcast.training import TooManyUnreadableVideos, VideoDataModule, train_and_test
 
 
 @dataclass
@@ -215,4 +215,7 @@ def build_model(options: Model, classes: tuple[str, ...]) -> TemporalCrossAttent
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    try:
+        auto_cli(main, as_positional=False)
+    except (OSError, ValueError, WeightsNotFoundError, TooManyUnreadableVideos) as error:
+        raise SystemExit(f"error: {error}") from None

@@ -4,10 +4,16 @@ The public names are loaded on first use, so ``import gasmcast`` costs nothing a
 used without what the other parts need.
 """
 
+import warnings
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+# torch-geometric still decorates with torch.jit.script, and torch says so on every import of it.
+warnings.filterwarnings(
+    "ignore", message=r"`torch\.jit\.script` is deprecated", category=FutureWarning
+)
 
 _HOMES = {
     "gasmcast.positions": ["generate_spatial_positions", "generate_temporal_positions"],
@@ -31,6 +37,7 @@ _HOMES = {
         "FeatureExtractor",
         "I3DMotionExtractor",
         "InceptionI3d",
+        "WeightsNotFoundError",
     ],
     "gasmcast.model": ["TemporalCrossAttentionModel"],
     "gasmcast.video": [
@@ -39,6 +46,14 @@ _HOMES = {
         "read_video",
         "segment_indices",
         "uniform_indices",
+    ],
+    "gasmcast.datasets": [
+        "ClipDataset",
+        "read_annotation_list",
+        "render_clip",
+        "scan_class_folders",
+        "split_videos",
+        "write_rendered_dataset",
     ],
     "gasmcast.transforms": ["eval_transform", "train_transform"],
     "gasmcast.visualization": ["visualize_cross_attention_layers", "visualize_graph_attention"],

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from gasmcast.nn import GASMCASTAttention
 
 LAYERS = ("basic", "pattern", "action")
-HEAT = "magma"
+HEAT = "inferno"
+TOP_K = 2  # far edges drawn for a patch: more would hide the picture
 NOTE = {"fontsize": "small", "color": "#555555"}
 
 
@@ -74,30 +75,31 @@ def visualize_graph_attention(
     Raises:
         VideoReadError: The file cannot be read.
         FileNotFoundError: The folder of ``save_path`` is not there.
+        ValueError: ``save_path`` ends in no picture format.
     """
     _check_save_path(save_path)
     clip = load_clip(model, video)
     title, maps = _run(model, clip)
-    figure = _figure(figsize=(15, 5.6))
-    grid = figure.add_gridspec(2, 3, height_ratios=(1, 1), width_ratios=(1, 1.12, 1))
+    figure = _figure(figsize=(15, 5.4))
+    grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.7), width_ratios=(1, 1.12, 0.85))
     frame = clip[len(clip) // 2]
 
     spatial = maps.semantic_graph[0]
     ax = figure.add_subplot(grid[:, 0])
-    draw_graph(spatial, frame, ax)
+    draw_graph(spatial, frame, ax, top_k=TOP_K)
     far = spatial.edge_rule == EdgeRule.SIMILAR
-    thinned = ", the 3 most similar a patch drawn" if bool(far.any()) else ""
-    ax.set_title(f"spatial graph: {spatial.num_edges} edges{thinned}", fontsize="medium")
+    thinned = f"\n(of far similar patches the {TOP_K} most similar)" if bool(far.any()) else ""
+    ax.set_title(f"spatial graph, {spatial.num_edges} edges{thinned}", fontsize="medium")
 
     ax = figure.add_subplot(grid[:, 1])
     received = attention_received(spatial).view(model.semantic_extractor.grid_size)
-    overlay_patches(ax, frame, received, "attention received (sum over patches, mean of heads)")
-    ax.set_title("graph attention on the patches", fontsize="medium")
+    overlay_patches(ax, frame, received, "attention received from the other patches")
+    ax.set_title("graph attention, spatial", fontsize="medium")
 
     temporal = maps.motion_graph[0]
     ax = figure.add_subplot(grid[0, 2])
     draw_graph(temporal, ax=ax)
-    ax.set_title(f"temporal graph: {temporal.num_edges} edges", fontsize="medium")
+    ax.set_title(f"temporal graph, {temporal.num_edges} edges", fontsize="medium")
     ax = figure.add_subplot(grid[1, 2])
     _draw_segment_matrix(ax, temporal)
     figure.suptitle(title)
@@ -127,14 +129,15 @@ def visualize_cross_attention_layers(
     Raises:
         VideoReadError: The file cannot be read.
         FileNotFoundError: The folder of ``save_path`` is not there.
+        ValueError: ``save_path`` ends in no picture format.
     """
     _check_save_path(save_path)
     clip = load_clip(model, video)
     title, maps = _run(model, clip)
     grid_size = model.semantic_extractor.grid_size
-    on_patches, on_segments = cross_attention_means(maps)
-    figure = _figure(figsize=(14, 8))
-    panels = figure.add_gridspec(3, len(LAYERS), height_ratios=(5, 1, 1.6))
+    on_patches, on_segments = (means.cpu() for means in cross_attention_means(maps))
+    figure = _figure(figsize=(13, 7))
+    panels = figure.add_gridspec(3, len(LAYERS), height_ratios=(5, 0.62, 1.5))
     frame = clip[len(clip) // 2]
     images = []
     for column, layer in enumerate(LAYERS):
@@ -151,8 +154,8 @@ def visualize_cross_attention_layers(
         ax.set_title(f"layer {column + 1}: {layer}")
         draw_film_strip(figure.add_subplot(panels[1, column]), clip, on_segments.size(1))
         ax = figure.add_subplot(panels[2, column])
-        segments = torch.arange(on_segments.size(1))
-        ax.bar(segments, on_segments[column].cpu(), width=0.85, color="#e45756")
+        segments = range(on_segments.size(1))
+        ax.bar(segments, on_segments[column].tolist(), width=0.85, color="#e45756")
         ax.axhline(1 / len(segments), color="#555555", lw=0.8, ls="--")
         ax.set(xlim=(-0.5, len(segments) - 0.5), ylim=(0, float(on_segments.max()) * 1.1))
         ax.set_xticks(segments)
@@ -204,7 +207,7 @@ def overlay_patches(
     *,
     limits: tuple[float, float] | None = None,
 ):
-    """A value per patch as a translucent heat map over the frame.
+    """A value per patch as a heat map over the frame, the more opaque the larger the value.
 
     Args:
         ax: Where to draw.
@@ -218,14 +221,16 @@ def overlay_patches(
     """
     rows, columns = values.shape
     extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
-    grey = frame.detach().float().mean(dim=0).cpu()
+    grey = frame.detach().float().mean(dim=0).cpu().numpy()
     ax.imshow(grey, cmap="gray", extent=extent, interpolation="bilinear", vmin=0, vmax=1)
     low, high = limits or (0.0, float(values.max()))
+    values = values.detach().float().cpu().numpy()
+    share = ((values - low) / max(high - low, 1e-12)).clip(0, 1)
     heat = ax.imshow(
-        values.detach().float().cpu(),
+        values,
         cmap=HEAT,
         extent=extent,
-        alpha=0.6,
+        alpha=0.1 + 0.65 * share,  # what gets no attention stays visible
         vmin=low,
         vmax=high,
         interpolation="nearest",
@@ -242,7 +247,7 @@ def draw_film_strip(ax: Axes, clip: Tensor, num_segments: int) -> Axes:
     shown = segment_indices(len(clip), num_segments)
     aspect = clip.size(-2) / clip.size(-1)
     for position, index in enumerate(shown.tolist()):
-        picture = clip[index].detach().cpu().permute(1, 2, 0).clamp(0, 1)
+        picture = clip[index].detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
         box = (position - 0.47, position + 0.47, 0.94 * aspect, 0.0)
         ax.imshow(picture, extent=box, interpolation="bilinear")
     ax.set(xlim=(-0.5, num_segments - 0.5), ylim=(0.94 * aspect, 0), aspect="equal")
@@ -254,7 +259,7 @@ def _draw_segment_matrix(ax: Axes, temporal: Data) -> None:
     matrix = torch.zeros(temporal.num_nodes, temporal.num_nodes)
     source, target = temporal.edge_index.cpu()
     matrix[target, source] = temporal.attention.mean(dim=1).float().cpu()
-    heat = ax.imshow(matrix, cmap=HEAT, vmin=0)
+    heat = ax.imshow(matrix.numpy(), cmap=HEAT, vmin=0)
     ax.set(xlabel="attended segment", ylabel="segment", title="")
     ax.set_xticks(range(temporal.num_nodes))
     ax.set_yticks(range(temporal.num_nodes))
@@ -274,6 +279,7 @@ def _run(model: TemporalCrossAttentionModel, clip: Tensor) -> tuple[str, GASMCAS
         model.train(training)
     probability, label = logits.softmax(dim=1)[0].max(dim=0)
     name = model.class_names[label] if model.class_names else f"class {int(label)}"
+    name = name.replace("$", r"\$")  # matplotlib would set what stands between two as mathematics
     return f"{name}  ({float(probability):.0%})", maps
 
 
@@ -288,9 +294,16 @@ def _figure(figsize: tuple[float, float]) -> Figure:
 
 
 def _check_save_path(save_path: str | PathLike | None) -> None:
-    if save_path is not None and not Path(save_path).parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot write {save_path}: its folder {Path(save_path).parent} is not there"
+    if save_path is None:
+        return
+    path = Path(save_path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: its folder {path.parent} is not there")
+    known = _figure((1, 1)).canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in known:
+        raise ValueError(
+            f"cannot write a picture as {path.suffix!r} ({path}): expected one of "
+            f"{', '.join(sorted(known))}"
         )
 
 

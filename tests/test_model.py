@@ -4,7 +4,6 @@ import warnings
 import pytest
 import torch
 from safetensors.torch import load, save_file
-from small import IMAGE_SIZE, small_model
 from torch import nn
 
 from gasmcast import (
@@ -12,6 +11,7 @@ from gasmcast import (
     I3DMotionExtractor,
     TemporalCrossAttentionModel,
 )
+from small import IMAGE_SIZE, small_model
 
 
 @pytest.fixture

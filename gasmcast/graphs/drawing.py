@@ -79,7 +79,7 @@ def draw_graph(
             )
         )
     size = 14 if len(pos) > 30 else 36
-    ax.scatter(pos[:, 0], pos[:, 1], s=size, c="white", edgecolors="#333333", lw=0.6, zorder=4)
+    ax.scatter(*pos.t().tolist(), s=size, c="white", edgecolors="#333333", lw=0.6, zorder=4)
     _frame(ax, pos, flat)
     handles = [
         Line2D([], [], color=RULE_COLORS.get(EdgeRule(rule), "#777777"), label=EdgeRule(rule).label)
@@ -89,7 +89,7 @@ def draw_graph(
         ax.legend(
             handles=handles,
             loc="upper center",
-            bbox_to_anchor=(0.5, -0.02 if not flat else -0.2),
+            bbox_to_anchor=(0.5, -0.42 if flat else -0.02),
             ncols=len(handles),
             frameon=False,
             fontsize="small",

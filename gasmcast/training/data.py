@@ -72,9 +72,9 @@ class VideoDataModule(LightningDataModule):
         lone = len(self.train) % self.batch_size == 1 and len(self.train) > self.batch_size
         return self._loader(self.train, shuffle=True, drop_last=lone)
 
-    def val_dataloader(self) -> DataLoader | list:
-        """Batches of the validation part, in order."""
-        return [] if self.validation is None else self._loader(self.validation)
+    def val_dataloader(self) -> DataLoader | None:
+        """Batches of the validation part, in order; None without one."""
+        return None if self.validation is None else self._loader(self.validation)
 
     def test_dataloader(self) -> DataLoader:
         """Batches of the test part, in order."""

@@ -1,5 +1,6 @@
 """One whole training run: fit, choose, test, save."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def train_and_test(
     if last.exists() and not resume:
         raise FileExistsError(f"{output} holds a run already: resume it or take another folder")
     seed_everything(seed, workers=True, verbose=False)
+    # Lightning's own use of a name that torch renamed; nothing a user could act on.
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     module = ActionRecognition(model, **(optimization or {}))
     validated = data.validation is not None
     # Both are written whole or not at all, so an interrupted run always has one to go on from.
@@ -68,7 +71,8 @@ def train_and_test(
         **{
             "max_epochs": epochs,
             "logger": CSVLogger(output, name="log"),
-            "log_every_n_steps": 10,
+            "log_every_n_steps": max(1, min(10, len(data.train) // data.batch_size)),
+            "limit_val_batches": None if validated else 0,
             "enable_model_summary": False,
             **(trainer or {}),
         },

@@ -4,9 +4,9 @@ import math
 import pytest
 import torch
 from lightning import Trainer
-from small import small_model
 
 from gasmcast.training import ActionRecognition, EvaluationReport
+from small import small_model
 
 
 class Part(list):

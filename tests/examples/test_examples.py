@@ -1,0 +1,169 @@
+"""The scripts do what they say, from any directory."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+def run(script, *arguments, cwd, check=True):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / script), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    if check:
+        assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory):
+    """A short run of the quickstart: output on the screen and its folder."""
+    cwd = tmp_path_factory.mktemp("quickstart")
+    done = run(
+        "quickstart.py", "--train_clips=2", "--test_clips=1", "--epochs=1", "--output=q", cwd=cwd
+    )
+    return done.stdout, cwd / "q"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_explains_every_option(script, tmp_path):
+    text = run(script, "--help", cwd=tmp_path).stdout
+    options = re.split(r"\n  (?=-)", text.partition("options:")[2])[1:]
+    assert len(options) >= 4
+    for option in options:
+        explained = re.sub(r"\(.*\)", "", option.partition(" ")[2], flags=re.DOTALL)
+        explained = re.sub(r"^\S*\s", "", explained).strip()
+        assert len(explained) > 5, f"{script}: no word on {option}"
+
+
+def test_quickstart_does_all_it_says(quickstart):
+    printed, output = quickstart
+    for step in range(1, 7):
+        assert f"{step}. " in printed
+    assert re.search(r"top-1 +\d+\.\d%  \(chance 12\.5%\)", printed)
+    assert "the model says: moving a " in printed
+    for name in ("graph_attention.png", "cross_attention.png"):
+        assert (output / name).stat().st_size > 10_000
+    results = json.loads((output / "run" / "results.json").read_text())
+    assert results["num_videos"] == 8
+    assert results["chance"] == 0.125
+
+
+def test_predict_names_five_actions_and_draws(quickstart, tmp_path):
+    _, output = quickstart
+    video = next((output / "clips" / "test").rglob("*.mp4"))
+    done = run(
+        "predict.py",
+        video,
+        "--checkpoint",
+        output / "run" / "model",
+        "--pictures=pictures",
+        cwd=tmp_path,
+    )
+    lines = done.stdout.splitlines()
+    found = [re.fullmatch(r" *(\d+\.\d+)%  (.+)", line) for line in lines[:5]]
+    assert all(found)
+    probabilities = [float(match[1]) for match in found]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert {match[2] for match in found} <= {
+        path.name.replace("_", " ") for path in (output / "clips" / "test").iterdir()
+    }
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
+        f"{video.stem}_graph_attention.png",
+        f"{video.stem}_cross_attention_layers.png",
+    }
+
+
+@pytest.mark.parametrize("features", ["pixels", "model"])
+def test_inspect_graph_prints_exports_and_draws(features, quickstart, tmp_path):
+    _, output = quickstart
+    video = next((output / "clips" / "test").rglob("*.mp4"))
+    chosen = ["--checkpoint", output / "run" / "model"] if features == "model" else []
+    printed = run("inspect_graph.py", video, *chosen, cwd=tmp_path).stdout
+    patches = 64 if features == "model" else 196
+    assert re.search(rf"nodes +{patches}\n", printed)
+    assert re.search(r"nodes +8\n", printed)
+    assert printed.count("components") == 2
+    for name, nodes in (("spatial", patches), ("temporal", 8)):
+        path = tmp_path / "graphs" / f"{video.stem}_{name}.json"
+        graph = nx.node_link_graph(json.loads(path.read_text()), edges="edges")
+        assert graph.number_of_nodes() == nodes
+        assert all("rule" in attributes for *_, attributes in graph.edges(data=True))
+        assert path.with_suffix(".png").stat().st_size > 5_000
+
+
+def test_train_on_a_folder_with_configuration_and_overrides(quickstart, tmp_path):
+    _, output = quickstart
+    arguments = (
+        *("--config", EXAMPLES / "configs" / "small.yaml"),
+        *("--train", output / "clips" / "train", "--held_out=0.5", "--output=out"),
+        *("--epochs=1", "--model.image_size=48", "--loader.num_workers=0"),
+        *("--trainer.enable_progress_bar=false", "--trainer.limit_train_batches=1"),
+    )
+    printed = run("train.py", *arguments, cwd=tmp_path).stdout
+    assert "8 videos to train on, 8 to test on; classes in order:\n  0  moving_a_checked" in printed
+    assert re.search(r"top-5 .*\nmean class", printed)
+    config = json.loads((tmp_path / "out" / "model" / "config.json").read_text())
+    assert config["semantic_extractor"]["image_size"] == 48
+    assert config["semantic_extractor"]["model_kwargs"]["patch_size"] == 12
+    assert config["bottleneck_dim"] == 64
+    assert len((tmp_path / "out" / "confusion_matrix.csv").read_text().splitlines()) == 9
+    again = run("train.py", *arguments, cwd=tmp_path, check=False)
+    assert "holds a run already: resume it" in again.stderr
+    resumed = run("train.py", *arguments, "--resume=true", "--epochs=2", cwd=tmp_path).stdout
+    assert "top-1" in resumed
+
+
+def test_train_on_lists(quickstart, tmp_path):
+    _, output = quickstart
+    clips = output / "clips"
+    printed = run(
+        "train.py",
+        *("--config", EXAMPLES / "configs" / "small.yaml"),
+        *("--train", clips / "train.csv", "--test", clips / "test.csv"),
+        *("--labels", clips / "labels.json", "--output=out", "--epochs=1"),
+        *("--model.image_size=48", "--loader.num_workers=0"),
+        *("--trainer.enable_progress_bar=false", "--trainer.limit_train_batches=1"),
+        cwd=tmp_path,
+    ).stdout
+    assert "16 videos to train on, 8 to test on" in printed
+    assert "  0  moving a plain object from left to right" in printed  # the order of labels.json
+
+
+def test_mistakes_get_one_clear_line(quickstart, tmp_path):
+    _, output = quickstart
+    (tmp_path / "bad.yaml").write_text("model: {botleneck_dim: 3}\n")
+    done = run(
+        *("train.py", "--config", "bad.yaml", "--train", output, "--output=out"),
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "botleneck_dim" in done.stderr
+    (tmp_path / "empty").mkdir()
+    done = run("train.py", "--train=empty", "--output=out", cwd=tmp_path, check=False)
+    assert done.stderr.startswith("error: empty holds no class folders: expected empty/<class>/")
+    done = run(
+        "train.py", "--train", output / "clips" / "train", "--output=out", cwd=tmp_path, check=False
+    )
+    assert "error: 'model.safetensors' of the Hugging Face repository" in done.stderr
+    assert "pretrained=False" in done.stderr
+    (tmp_path / "text.mp4").write_text("no video")
+    done = run("inspect_graph.py", "text.mp4", cwd=tmp_path, check=False)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: text.mp4: expected a video file")
+    done = run("predict.py", "text.mp4", "--checkpoint=nowhere", cwd=tmp_path, check=False)
+    assert done.stderr == "error: nowhere is no folder: expected a saved model\n"
