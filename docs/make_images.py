@@ -50,4 +50,6 @@ if __name__ == "__main__":
         drawn = BytesIO()
         draw().savefig(drawn, dpi=80)
         path = Path(__file__).with_name("images") / f"{draw.__name__}.png"
-        Image.open(drawn).convert("RGB").quantize(200, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+        Image.open(drawn).convert("RGB").quantize(200, Image.Quantize.MAXCOVERAGE).save(
+            path, optimize=True
+        )

@@ -8,7 +8,14 @@ held-out clips, saves it, loads it again, names the action in one clip, and draw
 attended to. No single frame tells the direction of a motion, and motion does not tell the pattern,
 so both streams are needed.
 
-RESULT_PLACEHOLDER
+Printed on a machine with two CPU cores, after 1 min 44 s:
+
+    videos      64
+    top-1       100.0%  (chance 12.5%)
+    top-5       100.0%  (chance 62.5%)
+    mean class  100.0%
+
+Stopped at any moment, the same command goes on after the last whole epoch.
 """
 
 from pathlib import Path
@@ -87,7 +94,7 @@ def main(
 
     print(f"4. saved to {output / 'run' / 'model'} and loaded again")
     model = TemporalCrossAttentionModel.from_pretrained(output / "run" / "model")
-    clip = test.records[0]
+    clip = test.records[-1]
     frames = read_video(clip.path).frames
     with torch.no_grad():
         logits = model(eval_transform(model.image_size)(frames).unsqueeze(0))
