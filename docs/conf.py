@@ -1,6 +1,12 @@
 """Sphinx configuration: ``sphinx-build -W -b html docs docs/_build/html``."""
 
+import importlib
 import os
+import pkgutil
+
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.nodes import make_refnode
 
 import gasmcast
 
@@ -26,7 +32,7 @@ myst_heading_anchors = 3
 
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Shapes"]
-napoleon_use_ivar = False
+napoleon_use_ivar = True
 
 autodoc_class_signature = "mixed"
 autodoc_member_order = "bysource"
@@ -53,8 +59,6 @@ def link_by_last_name(app, env, node, contnode):
     """Resolves references to names of gasmcast, many of which can be imported from two places."""
     if node.get("refdomain") != "py":
         return None
-    from sphinx.util.nodes import make_refnode
-
     wanted = node["reftarget"]
     if "." in wanted and not wanted.startswith("gasmcast."):
         return None
@@ -70,6 +74,24 @@ def link_by_last_name(app, env, node, contnode):
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode)
 
 
+def check_reference(app, env):
+    """Warns of public names that the reference leaves out."""
+    documented = {name.rpartition(".")[2] for name in env.get_domain("py").objects}
+    for info in pkgutil.iter_modules(gasmcast.__path__, "gasmcast."):
+        public = getattr(importlib.import_module(info.name), "__all__", ())
+        for name in sorted(set(public) - documented):
+            logging.getLogger(__name__).warning("%s.%s is not in the reference", info.name, name)
+
+
+def strip_code_blocks(app, doctree):
+    # Doctest needs a blank line before the closing fence; a reader does not.
+    for block in doctree.findall(nodes.literal_block):
+        block.rawsource = block.astext().rstrip()
+        block.children = [nodes.Text(block.rawsource)]
+
+
 def setup(app):
+    app.connect("doctree-read", strip_code_blocks)
     app.connect("autodoc-skip-member", skip_fields_of_named_tuples)
+    app.connect("env-check-consistency", check_reference)
     app.connect("missing-reference", link_by_last_name)

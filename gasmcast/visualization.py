@@ -256,7 +256,9 @@ def draw_film_strip(ax: Axes, clip: Tensor, num_segments: int) -> Axes:
 
 
 def _draw_segment_matrix(ax: Axes, temporal: Data) -> None:
-    matrix = torch.zeros(temporal.num_nodes, temporal.num_nodes)
+    # Where no edge is, there is no attention to show: the background, not the colour of zero.
+    matrix = torch.full((temporal.num_nodes, temporal.num_nodes), torch.nan)
+    ax.set_facecolor("#dddddd")
     source, target = temporal.edge_index.cpu()
     matrix[target, source] = temporal.attention.mean(dim=1).float().cpu()
     heat = ax.imshow(matrix.numpy(), cmap=HEAT, vmin=0)

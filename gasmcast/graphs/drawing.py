@@ -48,7 +48,6 @@ def draw_graph(
         ValueError: As for :func:`to_networkx`.
     """
     from matplotlib.collections import LineCollection
-    from matplotlib.lines import Line2D
 
     check_single_graph(data)
     if ax is None:
@@ -72,7 +71,7 @@ def draw_graph(
         ax.add_collection(
             LineCollection(
                 lines.numpy(),
-                colors=RULE_COLORS.get(EdgeRule(rule), "#777777"),
+                colors=_color(rule),
                 linewidths=0.6 if adjacent_only and not flat else 1.2,
                 alpha=0.5 if adjacent_only else 0.75,
                 zorder=2 if adjacent_only else 3,
@@ -80,20 +79,10 @@ def draw_graph(
         )
     size = 14 if len(pos) > 30 else 36
     ax.scatter(*pos.t().tolist(), s=size, c="white", edgecolors="#333333", lw=0.6, zorder=4)
-    _frame(ax, pos, flat)
-    handles = [
-        Line2D([], [], color=RULE_COLORS.get(EdgeRule(rule), "#777777"), label=EdgeRule(rule).label)
-        for rule in rules.unique().tolist()
-    ]
-    if handles:
-        ax.legend(
-            handles=handles,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.42 if flat else -0.02),
-            ncols=len(handles),
-            frameon=False,
-            fontsize="small",
-        )
+    reach = (pos[pairs[1], 0] - pos[pairs[0], 0]).abs()
+    _frame(ax, pos, flat, highest=float(reach.max()) / 2 if reach.numel() else 1.0)
+    if pairs.numel():
+        _legend(ax, rules.unique().tolist(), points_below=34 if flat else 4)
     return ax
 
 
@@ -120,7 +109,7 @@ def _pairs_to_draw(data: Data, top_k: int | None) -> tuple[Tensor, Tensor]:
     return pairs, rules
 
 
-def _arcs(pos: Tensor, pairs: Tensor, steps: int = 24) -> Tensor:
+def _arcs(pos: Tensor, pairs: Tensor, steps: int = 60) -> Tensor:
     """Half ellipses above the line from the first to the second of each pair, [M, steps, 2]."""
     start, end = pos[pairs[0], :1], pos[pairs[1], :1]
     angle = torch.linspace(0, torch.pi, steps)
@@ -128,10 +117,30 @@ def _arcs(pos: Tensor, pairs: Tensor, steps: int = 24) -> Tensor:
     return torch.stack([center - radius * angle.cos(), radius.abs() * angle.sin()], dim=-1)
 
 
-def _frame(ax: Axes, pos: Tensor, flat: bool) -> None:
+def _legend(ax: Axes, rules: list[int], points_below: float) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.transforms import ScaledTranslation
+
+    # A fixed distance below the axes, however high they are.
+    below = ScaledTranslation(0, -points_below / 72, ax.figure.dpi_scale_trans)
+    ax.legend(
+        handles=[Line2D([], [], color=_color(rule), label=EdgeRule(rule).label) for rule in rules],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=ax.transAxes + below,
+        ncols=len(rules),
+        frameon=False,
+        fontsize="small",
+    )
+
+
+def _color(rule: int) -> str:
+    return RULE_COLORS.get(EdgeRule(rule), "#777777")
+
+
+def _frame(ax: Axes, pos: Tensor, flat: bool, highest: float) -> None:
     if flat:
-        span = float(pos[:, 0].max() - pos[:, 0].min()) if len(pos) else 1.0
-        ax.set(ylim=(-0.3, max(span / 2 * 1.1, 1.0)), xlabel="segment", yticks=[])
+        ax.set(ylim=(-0.12 * highest, 1.1 * highest), xlabel="segment", yticks=[])
         ax.spines[["left", "right", "top"]].set_visible(False)
         ax.set_xticks(pos[:, 0].tolist())
         ax.tick_params(labelsize="small")
