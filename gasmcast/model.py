@@ -30,8 +30,8 @@ class TemporalCrossAttentionModel(nn.Module, PyTorchModelHubMixin, library_name=
     Args:
         num_classes: Classes K; 174 is Something-Something V2.
         semantic_extractor: A module such as :class:`~gasmcast.DINOv3SemanticExtractor` with
-            ``feature_dim`` and ``grid_size``, or a mapping of that class's arguments, or None for
-            its defaults (pretrained DINOv3 ViT-B/16 from the hub).
+            ``feature_dim``, ``grid_size`` and ``image_size``, or a mapping of that class's
+            arguments, or None for its defaults (pretrained DINOv3 ViT-B/16 from the hub).
         motion_extractor: A module such as :class:`~gasmcast.I3DMotionExtractor` with
             ``feature_dim``, or a mapping of that class's arguments, or None for its defaults
             (I3D without a checkpoint).

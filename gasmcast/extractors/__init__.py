@@ -1,4 +1,4 @@
-"""Frozen backbones: a clip goes in, features come out; no graphs in here.
+"""Frozen backbones: a clip goes in, features come out; no graphs in here::
 
     clip [B, T, 3, H, W], RGB in [0, 1]
       -> DINOv3SemanticExtractor  [B, P, D]  what is there, one feature per patch

@@ -100,7 +100,7 @@ class FeatureExtractor(nn.Module):
 
     @property
     def describable(self) -> bool:
-        """Whether :meth:`config` can describe this extractor: not if its backbone was passed in."""
+        """Whether :meth:`config` can describe this extractor, whose backbone was not passed in."""
         return self._config is not None
 
     def config(self) -> dict[str, Any]:

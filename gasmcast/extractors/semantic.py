@@ -57,7 +57,7 @@ class DINOv3SemanticExtractor(FeatureExtractor):
         ValueError: If an argument is out of its range, or the model gives no patch tokens.
         WeightsNotFoundError: If pretrained weights cannot be had.
 
-    Source: Simeoni et al., "DINOv3", 2025, https://arxiv.org/abs/2508.10104. The weights come under
+    Source: Siméoni et al., "DINOv3", 2025, https://arxiv.org/abs/2508.10104. The weights come under
     Meta's DINOv3 licence.
 
     Example:

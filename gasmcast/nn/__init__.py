@@ -1,6 +1,10 @@
 """What is learned: graph attention within a stream, bottleneck cross-attention between streams."""
 
-from gasmcast.nn.cross_attention import BottleneckCrossAttention, MultiHeadAttention
+from gasmcast.nn.cross_attention import (
+    BottleneckCrossAttention,
+    CrossAttentionWeights,
+    MultiHeadAttention,
+)
 from gasmcast.nn.gasm_cast import GASMCAST, GASMCASTAttention
 from gasmcast.nn.graph_attention import (
     GraphAttentionLayer,
@@ -11,6 +15,7 @@ from gasmcast.nn.graph_attention import (
 __all__ = [
     "GASMCAST",
     "BottleneckCrossAttention",
+    "CrossAttentionWeights",
     "GASMCASTAttention",
     "GraphAttentionLayer",
     "MotionGraphAttention",

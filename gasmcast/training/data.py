@@ -1,6 +1,10 @@
 """Labelled videos to batches of clips, for the Lightning trainer."""
 
+from typing import Any
+
+import torch
 from lightning import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader
 
 from gasmcast.datasets import ClipDataset, LabeledVideos, collate_clips
@@ -74,13 +78,19 @@ class VideoDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader | None:
         """Batches of the validation part, in order; None without one."""
-        return None if self.validation is None else self._loader(self.validation)
+        return None if self.validation is None else self._evaluation_loader(self.validation)
 
     def test_dataloader(self) -> DataLoader:
         """Batches of the test part, in order."""
-        return self._loader(self.test)
+        return self._evaluation_loader(self.test)
 
-    def _loader(self, dataset: ClipDataset, **options: bool) -> DataLoader:
+    def _evaluation_loader(self, dataset: ClipDataset) -> DataLoader:
+        if not torch.distributed.is_initialized():
+            return self._loader(dataset)
+        # Lightning's own sampler would give some videos to two processes, to make equal shares.
+        return self._loader(dataset, sampler=UnrepeatedDistributedSampler(dataset, shuffle=False))
+
+    def _loader(self, dataset: ClipDataset, **options: Any) -> DataLoader:
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

@@ -107,6 +107,7 @@ class ActionRecognition(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Make the report."""
+        self.unreadable["test"] = self._gather_unreadable("test")
         values = self.test_metrics.compute()
         self.test_metrics.reset()
         confusion = values.pop("confusion").cpu()
@@ -115,7 +116,7 @@ class ActionRecognition(LightningModule):
             **{name: float(value) for name, value in values.items()},
             confusion=confusion,
             classes=tuple(classes),
-            unreadable=tuple(self._gather_unreadable("test").values()),
+            unreadable=tuple(self.unreadable["test"].values()),
         )
         self.log_dict({f"test_{name}": value for name, value in values.items()})
 
@@ -130,6 +131,10 @@ class ActionRecognition(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin to count unreadable videos."""
         self.unreadable["validation"] = {}
+
+    def on_validation_epoch_end(self) -> None:
+        """Bring together what each process could not read."""
+        self.unreadable["validation"] = self._gather_unreadable("validation")
 
     def on_test_epoch_start(self) -> None:
         """Begin to count unreadable videos."""
