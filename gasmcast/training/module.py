@@ -116,7 +116,11 @@ class ActionRecognition(LightningModule):
             **{name: float(value) for name, value in values.items()},
             confusion=confusion,
             classes=tuple(classes),
-            unreadable=tuple(self.unreadable["test"].values()),
+            unreadable=tuple(
+                f"{part}: {error}"
+                for part in ("train", "validation", "test")
+                for error in self.unreadable.get(part, {}).values()
+            ),
         )
         self.log_dict({f"test_{name}": value for name, value in values.items()})
 

@@ -18,7 +18,8 @@ class EvaluationReport:
         mean_class: Mean over the classes of the share of their videos named right.
         confusion: [K, K], videos of class (row) that were named class (column).
         classes: The class names.
-        unreadable: Path and reason of each video that could not be read; not counted above.
+        unreadable: Each video that could not be read, in training (last epoch) or evaluation: its
+            part, path and reason. Not counted above.
     """
 
     top1: float

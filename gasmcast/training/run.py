@@ -30,8 +30,8 @@ def train_and_test(
 
     With validation videos, the epoch best on them is evaluated and saved; without, the last one,
     so that the test videos choose nothing. Written to ``output``: ``model/`` (for
-    ``from_pretrained``), ``results.json``, ``confusion_matrix.csv``, ``unreadable.txt`` (each video
-    that was left out and why), ``checkpoints/`` (to resume from) and ``log/version_N/metrics.csv``
+    ``from_pretrained``), ``results.json`` (the report, with each video that was left out and why),
+    ``confusion_matrix.csv``, ``checkpoints/`` (to resume from) and ``log/version_N/metrics.csv``
     (loss and accuracy along the way, a version for each start).
 
     Args:
@@ -87,11 +87,5 @@ def train_and_test(
     if run.is_global_zero:
         model.save_pretrained(output / "model")
         module.report.save(output)
-        lines = [
-            f"{part}: {error}"
-            for part, errors in sorted(module.unreadable.items())
-            for error in errors.values()
-        ]
-        (output / "unreadable.txt").write_text("".join(f"{line}\n" for line in lines))
     run.strategy.barrier()
     return module.report

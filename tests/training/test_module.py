@@ -102,15 +102,15 @@ def test_report_by_hand(module, tmp_path, monkeypatch):
     assert report.mean_class == pytest.approx((1 + 0.5 + 1) / 3)
     assert report.top5 == 1.0
     assert report.num_videos == 5
-    assert report.unreadable == ("x.mp4: empty",)
+    assert report.unreadable == ("test: x.mp4: empty",)
     text = str(report)
     assert "top-1       80.0%  (chance 33.3%)" in text
-    assert "not readable, left out: 1\n  x.mp4: empty" in text
+    assert "not readable, left out: 1\n  test: x.mp4: empty" in text
 
     report.save(tmp_path / "new")
     results = json.loads((tmp_path / "new" / "results.json").read_text())
     assert results["top1"] == pytest.approx(0.8)
-    assert results["unreadable"] == ["x.mp4: empty"]
+    assert results["unreadable"] == ["test: x.mp4: empty"]
     lines = (tmp_path / "new" / "confusion_matrix.csv").read_text().splitlines()
     assert lines == ['shown \\ named,lift,drop,"a, b"', "lift,2,0,0", "drop,1,1,0", '"a, b",0,0,1']
     assert isinstance(report, EvaluationReport)

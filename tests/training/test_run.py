@@ -1,4 +1,5 @@
 import csv
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -134,12 +135,13 @@ def test_unreadable_videos_are_left_out_and_named(clips, tmp_path):
         trainer=QUIET,
     )
     assert report.num_videos == 4
-    (error,) = report.unreadable
-    assert "bad0.mp4" in error
-    named = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
-    assert len(named) == 2
-    assert named[0].startswith("test: ")
-    assert named[1].startswith("train: ")
+    bad = tmp_path / "bad0.mp4"
+    assert [error.split(": expected")[0] for error in report.unreadable] == [
+        f"train: {bad}",
+        f"test: {bad}",
+    ]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["unreadable"] == list(report.unreadable)
 
 
 def test_too_many_unreadable_videos(clips, tmp_path):
