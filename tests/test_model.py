@@ -221,3 +221,25 @@ def test_default_extractors_have_the_specified_widths():
     motion = I3DMotionExtractor(allow_random_weights=True)
     assert (semantic.feature_dim, semantic.grid_size) == (768, (14, 14))
     assert (motion.feature_dim, motion.num_segments(16)) == (512, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_dtypes(model, clip, dtype):
+    logits = model(clip)
+    other = model.to(dtype)(clip.to(dtype))
+    assert other.dtype == dtype
+    torch.testing.assert_close(other.float(), logits, rtol=0.1, atol=0.05)
+
+
+def test_mixed_precision_trains(clip):
+    torch.manual_seed(0)
+    model = small_model()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(clip).float().pow(2).sum()
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_compiles(model, clip):
+    compiled = torch.compile(model, backend="eager")
+    torch.testing.assert_close(compiled(clip), model(clip))

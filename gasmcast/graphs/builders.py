@@ -114,6 +114,7 @@ def build_temporal_graph(
     )
 
 
+@torch.compiler.disable  # a Batch cannot be made inside a compiled graph
 def _build(
     positions: Tensor,
     features: Tensor | None,
@@ -135,10 +136,8 @@ def _build(
     if x is not None:
         _check_finite("features", x, present)
 
-    rule = torch.zeros(present.size(0), present.size(1), present.size(1), dtype=torch.uint8)
-    rule = rule.to(pos.device)
     near = adjacent(pos, radius)
-    rule[near] = EdgeRule.ADJACENT
+    rule = near.to(torch.uint8) * EdgeRule.ADJACENT
     similarity = None
     if x is not None:
         similarity = cosine_similarity(x)
