@@ -4,8 +4,9 @@
     python examples/inspect_graph.py VIDEO --checkpoint runs/quickstart/run/model --output graphs
 
 prints nodes, edges by rule, degrees and components, and writes a picture of each graph and the
-graph itself as networkx node-link JSON. With a checkpoint, patches and segments are compared by the
-features of that model's extractors; without one by their pixels, which needs no weights at all.
+graph itself as networkx node-link JSON. With a checkpoint these are the graphs that the model makes
+and attends over, attention included; without one, patches and segments are compared by their
+pixels, which needs no weights at all.
 """
 
 import json
@@ -31,6 +32,7 @@ from gasmcast import (
     read_video,
     to_networkx,
 )
+from gasmcast.visualization import load_clip
 
 
 def main(
@@ -39,46 +41,39 @@ def main(
     checkpoint: Path | None = None,
     similarity_threshold: float = 0.8,
     adjacency_window: float = 2,
-    max_neighbors: int | None = None,
 ) -> None:
     """Build the spatial and the temporal graph of a video and look at them.
 
     Args:
         video: The video file.
         output: Folder for the pictures and the JSON files, made if need be.
-        checkpoint: Folder of a saved model whose features are compared; null: pixels are.
-        similarity_threshold: Cosine similarity that ties two patches or segments.
-        adjacency_window: Segments at most so far apart are adjacent.
-        max_neighbors: At most so many edges a node receives through similarity alone; null: any.
+        checkpoint: Folder of a saved model, whose own graphs are shown; null: graphs of pixels.
+        similarity_threshold: Cosine similarity that ties two nodes of a graph of pixels.
+        adjacency_window: Segments at most so far apart are adjacent, in a graph of pixels.
     """
-    frames = read_video(video).frames
     if checkpoint is None:
-        clip = eval_transform(224)(frames)
-        rows = columns = 14
-        semantic, motion = patch_pixels(clip, rows), segment_changes(clip, 8)
+        clip = eval_transform(224)(read_video(video).frames)
+        graphs = {
+            "spatial": build_spatial_graph(
+                generate_spatial_positions(14),
+                similarity_threshold,
+                features=patch_pixels(clip, 14),
+            ),
+            "temporal": build_temporal_graph(
+                generate_temporal_positions(len(clip), 8),
+                adjacency_window,
+                features=segment_changes(clip, 8),
+                similarity_threshold=similarity_threshold,
+            ),
+        }
     else:
+        if not checkpoint.is_dir():
+            raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
         model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
-        clip = eval_transform(model.image_size)(frames)
-        rows, columns = model.semantic_extractor.grid_size
+        clip = load_clip(model, video)
         with torch.no_grad():
-            semantic = model.semantic_extractor(clip.unsqueeze(0))[0]
-            motion = model.motion_extractor(clip.unsqueeze(0))[0]
-
-    graphs = {
-        "spatial": build_spatial_graph(
-            generate_spatial_positions((rows, columns)),
-            similarity_threshold,
-            features=semantic,
-            max_neighbors=max_neighbors,
-        ),
-        "temporal": build_temporal_graph(
-            generate_temporal_positions(len(clip), len(motion)),
-            adjacency_window,
-            features=motion,
-            similarity_threshold=similarity_threshold,
-            max_neighbors=max_neighbors,
-        ),
-    }
+            _, attention = model(clip.unsqueeze(0), return_attention=True)
+        graphs = {"spatial": attention.semantic_graph[0], "temporal": attention.motion_graph[0]}
     output.mkdir(parents=True, exist_ok=True)
     for name, graph in graphs.items():
         print(f"{name} graph of {video.name}\n{graph_report(graph)}")

@@ -87,6 +87,7 @@ def main(
     test = read_annotation_list(output / "clips" / "test.csv", classes=labels)
 
     print(f"2. training on {len(train)} clips of {len(train.classes)} classes")
+    torch.manual_seed(seed)  # of the weights
     model = small_model(train.classes)
     data = VideoDataModule(train, test, image_size=IMAGE_SIZE, batch_size=16)
     report = train_and_test(model, data, output / "run", epochs=epochs, seed=seed, resume=True)
@@ -108,4 +109,7 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    try:
+        auto_cli(main)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None

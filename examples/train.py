@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from jsonargparse import auto_cli
 
 from gasmcast import TemporalCrossAttentionModel, WeightsNotFoundError
@@ -160,7 +161,7 @@ def main(
         root: Folder that relative paths of lists are relative to; null: the list's own.
         held_out: Share of train to evaluate on where test is null.
         epochs: Passes over the training videos.
-        seed: Of the split and of the training.
+        seed: Of the split, the weights and the training.
         resume: Go on from the last checkpoint in output.
         model: The model.
         loader: How clips are loaded.
@@ -176,6 +177,7 @@ def main(
     print(f"{len(videos)} videos to train on, {len(tested)} to test on; classes in order:")
     print("\n".join(f"  {label}  {name}" for label, name in enumerate(videos.classes)))
 
+    torch.manual_seed(seed)  # of the weights
     report = train_and_test(
         build_model(model, videos.classes),
         VideoDataModule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,10 +94,13 @@ class TemporalCrossAttentionModel(nn.Module, PyTorchModelHubMixin, library_name=
             raise ValueError(
                 f"class_names must name each of the {num_classes} classes, got {len(class_names)}"
             )
+        if class_names is not None and len(set(class_names)) < len(class_names):
+            raise ValueError(f"each class must have a name of its own, got {list(class_names)}")
         self.num_frames = num_frames
         self.class_names = None if class_names is None else list(class_names)
         self.semantic_extractor = _extractor(semantic_extractor, DINOv3SemanticExtractor)
         self.motion_extractor = _extractor(motion_extractor, I3DMotionExtractor)
+        _check_extractors(self.semantic_extractor, self.motion_extractor, num_frames)
         self._head_config = {
             "bottleneck_dim": bottleneck_dim,
             "num_heads": num_heads,
@@ -146,13 +150,15 @@ class TemporalCrossAttentionModel(nn.Module, PyTorchModelHubMixin, library_name=
             Logits [B, K], and the :class:`~gasmcast.nn.GASMCASTAttention` if asked.
         """
         rows, columns = self.semantic_extractor.grid_size
-        if semantic.dim() != 3 or semantic.size(1) != rows * columns:
+        sem_dim = self.semantic_extractor.feature_dim
+        if semantic.dim() != 3 or semantic.shape[1:] != (rows * columns, sem_dim):
             raise ValueError(
-                f"semantic features must be [B, {rows * columns}, D], one for each patch of the "
+                f"semantic features must be [B, {rows * columns}, {sem_dim}], one a patch of the "
                 f"{rows} x {columns} grid, got {list(semantic.shape)}"
             )
-        if motion.dim() != 3:
-            raise ValueError(f"motion features must be [B, S, D], got {list(motion.shape)}")
+        mot_dim = self.motion_extractor.feature_dim
+        if motion.dim() != 3 or motion.size(-1) != mot_dim:
+            raise ValueError(f"motion features must be [B, S, {mot_dim}], got {list(motion.shape)}")
         segments = motion.size(1)
         semantic, motion, *maps = self.gasm_cast(
             semantic,
@@ -193,7 +199,8 @@ class TemporalCrossAttentionModel(nn.Module, PyTorchModelHubMixin, library_name=
 
         The folder needs nothing else to be loaded: no hub, no network, no pickle. Extractors that
         were passed in as modules of one's own are described by null in the configuration and have
-        to be passed to :meth:`from_pretrained` again. An interrupted save leaves what was there.
+        to be passed to :meth:`from_pretrained` again. All files are written beside those that are
+        there and then renamed over them one by one, so none is ever half written.
 
         Args:
             save_directory: Folder to write to; made if need be.
@@ -240,9 +247,12 @@ class TemporalCrossAttentionModel(nn.Module, PyTorchModelHubMixin, library_name=
                 raise ValueError(f"{folder / CONFIG_NAME} is not JSON: {error}") from error
             if not isinstance(config, dict):
                 raise ValueError(f"{folder / CONFIG_NAME} must hold an object, got {config!r}")
-        elif folder.is_absolute() or len(folder.parts) > 2 or folder.parts[:1] in ((".",), ("..",)):
-            # Never a name on the hub: say so here instead of asking there.
-            raise FileNotFoundError(f"{folder} is no folder")
+        elif not _is_hub_name(str(pretrained_model_name_or_path)):
+            # Say so here instead of asking there, which takes long where there is no network.
+            raise FileNotFoundError(
+                f"{folder} is no folder: expected one written by save_pretrained, or user/name on "
+                "the Hugging Face hub"
+            )
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
@@ -288,8 +298,8 @@ def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the tokens that exist: [B, N, D] and [B, N] to [B, D]; zero where none does."""
     if mask is None:
         return tokens.mean(dim=1)
-    weight = mask.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+    mask = mask.unsqueeze(-1)
+    return tokens.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def _extractor(given: Any, default: type[nn.Module]) -> nn.Module:
@@ -304,6 +314,33 @@ def _extractor(given: Any, default: type[nn.Module]) -> nn.Module:
         return default(**(given or {}))
     except TypeError as error:  # an argument that is not there: name it and its class
         raise ValueError(f"{default.__name__}: {error}") from error
+
+
+def _check_extractors(semantic: nn.Module, motion: nn.Module, num_frames: int) -> None:
+    """Say at once what would fail in the first forward pass."""
+    for name, extractor, wanted in (
+        ("semantic_extractor", semantic, ("feature_dim", "grid_size", "image_size")),
+        ("motion_extractor", motion, ("feature_dim",)),
+    ):
+        missing = [attribute for attribute in wanted if not hasattr(extractor, attribute)]
+        if missing:
+            raise ValueError(f"{name} {type(extractor).__name__} lacks {', '.join(missing)}")
+    size = getattr(motion, "image_size", semantic.image_size)
+    if size != semantic.image_size:
+        raise ValueError(
+            f"both extractors take the same clip: expected one image_size, got "
+            f"{semantic.image_size} (semantic) and {size} (motion)"
+        )
+    least = getattr(semantic, "num_frames", 1)
+    if num_frames < least:
+        raise ValueError(f"num_frames must be at least the semantic {least}, got {num_frames}")
+
+
+def _is_hub_name(name: str) -> bool:
+    user, _, repository = name.partition("/")
+    plain = re.fullmatch(r"[\w.-]+", user) and re.fullmatch(r"[\w.-]+", repository)
+    # What begins like a folder at hand is meant as one.
+    return bool(plain) and user not in (".", "..") and not Path(user).exists()
 
 
 def _describe(extractor: nn.Module) -> dict[str, Any] | None:

@@ -33,7 +33,8 @@ def load_clip(model: TemporalCrossAttentionModel, video: str | PathLike | Tensor
 
     Args:
         model: Says how many frames of which size.
-        video: A file; or frames uint8 [T, 3, H, W]; or a clip ready made, float [T, 3, H, W].
+        video: A file; or its frames, uint8 [num_frames, 3, H, W]; or a clip ready made, float
+            [T, 3, H, W].
 
     Returns:
         Float [T, 3, H, W], RGB in [0, 1], on the model's device.
@@ -49,7 +50,8 @@ def load_clip(model: TemporalCrossAttentionModel, video: str | PathLike | Tensor
     if video.dim() != 4 or video.size(1) != 3 or len(video) == 0:
         raise ValueError(f"video must be a path or [T, 3, H, W], got {list(video.shape)}")
     if not video.is_floating_point():
-        video = eval_transform(model.image_size)(video)
+        chosen = segment_indices(len(video), model.num_frames)
+        video = eval_transform(model.image_size)(video[chosen])
     return video.to(next(model.parameters()).device)
 
 
@@ -247,7 +249,7 @@ def draw_film_strip(ax: Axes, clip: Tensor, num_segments: int) -> Axes:
     shown = segment_indices(len(clip), num_segments)
     aspect = clip.size(-2) / clip.size(-1)
     for position, index in enumerate(shown.tolist()):
-        picture = clip[index].detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
+        picture = clip[index].detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
         box = (position - 0.47, position + 0.47, 0.94 * aspect, 0.0)
         ax.imshow(picture, extent=box, interpolation="bilinear")
     ax.set(xlim=(-0.5, num_segments - 0.5), ylim=(0.94 * aspect, 0), aspect="equal")
@@ -273,12 +275,13 @@ def _draw_segment_matrix(ax: Axes, temporal: Data) -> None:
 @torch.no_grad()
 def _run(model: TemporalCrossAttentionModel, clip: Tensor) -> tuple[str, GASMCASTAttention]:
     """The prediction as a title, and the attention. In training mode dropout would be in it."""
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         logits, maps = model(clip.unsqueeze(0), return_attention=True)
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
     probability, label = logits.softmax(dim=1)[0].max(dim=0)
     name = model.class_names[label] if model.class_names else f"class {int(label)}"
     name = name.replace("$", r"\$")  # matplotlib would set what stands between two as mathematics

@@ -71,7 +71,7 @@ def test_masked_features_change_nothing(model):
     masks = {"semantic_mask": torch.ones(2, 16).bool(), "motion_mask": torch.ones(2, 8).bool()}
     masks["semantic_mask"][0, 10:] = masks["motion_mask"][1, :3] = False
     logits = model.forward_features(semantic, motion, **masks)
-    semantic[~masks["semantic_mask"]], motion[~masks["motion_mask"]] = 9.0, 9.0
+    semantic[~masks["semantic_mask"]], motion[~masks["motion_mask"]] = torch.nan, torch.inf
     torch.testing.assert_close(model.forward_features(semantic, motion, **masks), logits)
 
 
@@ -146,10 +146,13 @@ def test_a_pickle_in_the_folder_is_not_read(model, tmp_path):
         TemporalCrossAttentionModel.from_pretrained(tmp_path)
 
 
-def test_damaged_folders_are_named(model, tmp_path):
-    missing = tmp_path / "nothing"
-    with pytest.raises(FileNotFoundError, match="is no folder"):
-        TemporalCrossAttentionModel.from_pretrained(missing)
+def test_damaged_folders_are_named(model, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for missing in (tmp_path / "nothing", "./nothing", "../nothing", "runs/nothing", "runs/a/b"):
+        with pytest.raises(FileNotFoundError, match="is no folder: expected one written by save"):
+            TemporalCrossAttentionModel.from_pretrained(missing)
+    (tmp_path / "runs").rmdir()
     model.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     state = load(weights.read_bytes())  # load_file would map the file that is cut below
@@ -195,6 +198,29 @@ def test_an_interrupted_save_leaves_the_old_weights(model, clip, tmp_path, monke
     [
         ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ({"class_names": ["one"]}, "class_names must name each of the 174 classes, got 1"),
+        ({"num_classes": 2, "class_names": ["x", "x"]}, r"a name of its own, got \['x', 'x'\]"),
+        (
+            {"semantic_extractor": {"pretrained": False}, "motion_extractor": {"image_size": 64}},
+            r"expected one image_size, got 224 \(semantic\) and 64 \(motion\)",
+        ),
+        (
+            {"semantic_extractor": {"pretrained": False}, "num_frames": 3},
+            "num_frames must be at least the semantic 4, got 3",
+        ),
+        (
+            {"semantic_extractor": nn.Identity()},
+            "Identity lacks feature_dim, grid_size, image_size",
+        ),
+        (
+            {
+                "semantic_extractor": {
+                    "model_name": "vit_tiny_patch16_224",
+                    "pretrained": False,
+                    "model_kwargs": {"num_heads": 7},
+                }
+            },
+            "timm cannot build",
+        ),
         ({"semantic_extractor": 7}, "must be a module, a mapping .* or None, got 7"),
         (
             {"semantic_extractor": {"pretrained": False, "colour": 1}},
@@ -210,10 +236,12 @@ def test_arguments_that_do_not_fit(arguments, message):
 def test_input_that_does_not_fit(model):
     with pytest.raises(ValueError, match=r"clip must be float \[B, T, 3, H, W\].*uint8"):
         model(torch.zeros(1, 16, 3, 32, 32, dtype=torch.uint8))
-    with pytest.raises(ValueError, match=r"must be \[B, 16, D\].* 4 x 4 grid, got \[1, 9, 24\]"):
+    with pytest.raises(ValueError, match=r"must be \[B, 16, 24\].* 4 x 4 grid, got \[1, 9, 24\]"):
         model.forward_features(torch.zeros(1, 9, 24), torch.zeros(1, 8, 32))
-    with pytest.raises(ValueError, match=r"motion features must be \[B, S, D\], got \[8, 32\]"):
-        model.forward_features(torch.zeros(1, 16, 24), torch.zeros(8, 32))
+    for shape in ((8, 32), (1, 8, 31)):
+        message = rf"motion features must be \[B, S, 32\], got \[{', '.join(map(str, shape))}\]"
+        with pytest.raises(ValueError, match=message):
+            model.forward_features(torch.zeros(1, 16, 24), torch.zeros(shape))
 
 
 def test_default_extractors_have_the_specified_widths():

@@ -50,8 +50,10 @@ DRAW = [visualize_graph_attention, visualize_cross_attention_layers]
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
 def test_pictures_are_written(draw, ending, model, video, tmp_path):
     path = tmp_path / f"picture.{ending}"
+    model.gasm_cast.eval()
     draw(model, video, path)
-    assert model.training  # put back
+    assert model.training  # put back, each part as it was
+    assert not model.gasm_cast.layer1_basic.training
     assert path.stat().st_size > 10_000
     if ending == "png":
         with Image.open(path) as image:
@@ -114,6 +116,9 @@ def test_every_kind_of_video(model, video):
     frames = render_clip("lift", "plain", seed=0, num_frames=16, size=40)
     assert load_clip(model, frames).shape == (16, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert load_clip(model, from_file) is from_file
+    for count in (1, 100):  # sampled as a file of so many frames would be
+        frames = render_clip("lift", "plain", seed=0, num_frames=100, size=40)[:count]
+        assert load_clip(model, frames).shape[0] == 16
 
 
 @pytest.mark.parametrize("draw", DRAW)

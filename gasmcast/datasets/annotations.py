@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,10 +99,11 @@ def read_annotation_list(
     root: str | Path | None = None,
     classes: Sequence[str] | str | Path | None = None,
 ) -> LabeledVideos:
-    """Videos of a list: a CSV with the header ``path,label``, or lines ``path label``.
+    """Videos of a list: a CSV with the columns ``path`` and ``label``, or lines ``path label``.
 
-    Labels are class names, or class indices where all of them are integers. In lines without a
-    header the label is what follows the last space or comma, so paths may hold spaces.
+    A CSV says so by a header that names both columns; others are passed over. Without a header each
+    line is a video file, a space, tab or comma, and the label; the path may hold spaces, the label
+    not. Labels are class names, or class indices where all of them are integers.
 
     Args:
         file: The list; blank lines and lines that begin with ``#`` are passed over.
@@ -122,7 +124,7 @@ def read_annotation_list(
     rows = _read_rows(file)
     if not rows:
         raise ValueError(f"{file} lists no video: expected lines 'path label' or CSV 'path,label'")
-    numbered = all(label.isdigit() for _, _, label in rows)
+    numbered = all(label.isascii() and label.isdecimal() for *_, label in rows)
     names = _class_names(classes)
     if names is None and numbered:
         names = tuple(str(label) for label in range(max(int(label) for *_, label in rows) + 1))
@@ -189,28 +191,45 @@ def _read_rows(file: Path) -> list[tuple[int, str, str]]:
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip() and not line.startswith("#")
     ]
-    if lines and lines[0][1].replace(" ", "").lower() == "path,label":
-        rows = []
-        for number, line in lines[1:]:
-            cells = next(csv.reader([line]))
-            if len(cells) != 2:
-                raise ValueError(f"{file}:{number}: expected path,label, got {line!r}")
-            rows.append((number, cells[0].strip(), cells[1].strip()))
-        return rows
-    rows = []
-    for number, line in lines:
-        path, separator, label = line.rpartition("," if "," in line else " ")
-        if not separator or not path.strip() or not label.strip():
-            raise ValueError(f"{file}:{number}: expected 'path label', got {line!r}")
-        rows.append((number, path.strip(), label.strip()))
-    return rows
+    header = [cell.strip().lower() for cell in next(csv.reader([lines[0][1]]))] if lines else []
+    if "path" in header and "label" in header:
+        return [_read_cells(file, number, line, header) for number, line in lines[1:]]
+    return [_read_line(file, number, line) for number, line in lines]
+
+
+def _read_cells(file: Path, number: int, line: str, header: list[str]) -> tuple[int, str, str]:
+    row = dict(zip(header, next(csv.reader([line], skipinitialspace=True)), strict=False))
+    path, label = row.get("path", "").strip(), row.get("label", "").strip()
+    if not path or not label:
+        raise ValueError(f"{file}:{number}: expected {','.join(header)}, got {line!r}")
+    return number, path, label
+
+
+def _read_line(file: Path, number: int, line: str) -> tuple[int, str, str]:
+    match = re.fullmatch(r"(.*[^\s,])\s+([^\s,]+)|([^,]*\S)\s*,\s*([^,]+)", line)
+    path, label = (match[1] or match[3], match[2] or match[4]) if match else ("", "")
+    # The suffix tells a video from a header or from another kind of list.
+    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
+        raise ValueError(
+            f"{file}:{number}: expected 'path label' with a video file, or a first line that names "
+            f"the columns path and label, got {line!r}"
+        )
+    return number, path, label
 
 
 def _class_names(classes: Sequence[str] | str | Path | None) -> tuple[str, ...] | None:
-    """Class names in order: given, or of a JSON file with a list or an object name -> index."""
-    if classes is None or not isinstance(classes, (str, Path)):
-        return None if classes is None else tuple(classes)
-    file = Path(classes)
+    """Class names in order: given, or those of a JSON file."""
+    if classes is None:
+        return None
+    names = _read_class_file(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"each class must have a name of its own, got twice: {_few(twice)}")
+    return names
+
+
+def _read_class_file(file: Path) -> tuple[str, ...]:
+    """Class names of a JSON list or of an object name -> index."""
     if not file.is_file():
         raise FileNotFoundError(f"class file {file} is not there")
     try:

@@ -198,7 +198,7 @@ def _build_timm_model(
             img_size=image_size,
             **model_kwargs,
         )
-    except TypeError as error:
+    except (TypeError, AssertionError) as error:
         raise ValueError(
             f"timm cannot build {model_name!r} with img_size={image_size} and "
             f"model_kwargs={model_kwargs}: {error}; a model that gives patch tokens is needed"

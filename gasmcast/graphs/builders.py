@@ -1,5 +1,7 @@
 """Features and positions to ``Data`` or ``Batch``: the spatial and the temporal graph."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
@@ -25,7 +27,8 @@ def build_spatial_graph(
         \lVert p_i - p_j \rVert_\infty \le r
         \;\lor\; \cos(x_i, x_j) \ge \tau
 
-    Both bounds are inclusive. Every node has exactly one self-loop. Without ``features`` only the
+    Both bounds are inclusive, up to rounding: the similarity of equal vectors can come out a
+    millionth below 1. Every node has exactly one self-loop. Without ``features`` only the
     first condition applies.
 
     Args:
@@ -109,6 +112,8 @@ def build_temporal_graph(
         >>> graph.edge_index[0, graph.edge_index[1] == 3].tolist()
         [2, 3, 4]
     """
+    if positions.dim() > 1 and positions.size(-1) != 1:
+        raise ValueError(f"temporal positions must be [N, 1] or [B, N, 1], got {_shape(positions)}")
     return _build(
         positions, features, batch, mask, adjacency_window, similarity_threshold, max_neighbors
     )
@@ -127,8 +132,10 @@ def _build(
     """The one engine under both builders: pad, decide over all pairs, read off the edges."""
     if max_neighbors is not None and max_neighbors < 0:
         raise ValueError(f"max_neighbors must be at least 0 or None, got {max_neighbors}")
-    if similarity_threshold != similarity_threshold:
+    if math.isnan(similarity_threshold):
         raise ValueError("similarity_threshold must be a number, got nan")
+    if not radius >= 0:
+        raise ValueError(f"the distance of adjacent nodes must be at least 0, got {radius}")
     _check_shapes(positions, features, batch, mask)
     single = batch is None and positions.dim() == 2 and (features is None or features.dim() == 2)
     pos, x, present = _pad(positions, features, batch, mask)
@@ -193,8 +200,14 @@ def _pad(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Any allowed input as pos [B, N, d], x [B, N, D] or None, and present [B, N]."""
     if batch is not None:
-        pos, present = to_dense_batch(positions, batch)
-        return pos, None if features is None else to_dense_batch(features, batch)[0], present
+        if features is not None:
+            positions, batch = positions.to(features.device), batch.to(features.device)
+        # Sizes are handed in: to_dense_batch cannot find them where no node is.
+        nodes = batch.bincount()
+        sizes = {"batch_size": len(nodes), "max_num_nodes": int(nodes.max()) if len(nodes) else 0}
+        pos, present = to_dense_batch(positions, batch, **sizes)
+        x = None if features is None else to_dense_batch(features, batch, **sizes)[0]
+        return pos, x, present
     pos = positions if positions.dim() == 3 else positions.unsqueeze(0)
     x = features
     if x is not None:
@@ -224,8 +237,10 @@ def _check_shapes(
                 )
         if batch.dim() != 1 or batch.dtype != torch.long:
             raise ValueError(f"batch must be int64 [sum N], got {_shape(batch)}")
-        if (batch.diff() < 0).any():
-            raise ValueError("batch must be sorted: the nodes of a clip must lie together")
+        if (batch.diff() < 0).any() or (batch[:1] < 0).any():
+            raise ValueError(
+                "batch must be sorted and not negative: the nodes of a clip must lie together"
+            )
         return
     if features is not None:
         fits = positions.shape[-2] == features.shape[-2] and (

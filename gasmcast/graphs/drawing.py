@@ -60,7 +60,8 @@ def draw_graph(
         pos = torch.cat([pos, torch.zeros_like(pos)], dim=1)
     if image is not None and not flat:
         columns, rows = (pos.amax(dim=0) + 1).tolist()
-        picture = image.detach().cpu().permute(1, 2, 0).numpy()
+        picture = image.detach().cpu().permute(1, 2, 0)
+        picture = (picture.float() if picture.is_floating_point() else picture).numpy()
         ax.imshow(picture, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
 
     pairs, rules = _pairs_to_draw(data, top_k)

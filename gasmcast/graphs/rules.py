@@ -3,6 +3,8 @@
 Entry ``[b, i, j]`` speaks of the edge from source ``j`` to target ``i`` of clip ``b``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntFlag
 
 import torch
@@ -56,12 +58,23 @@ def cosine_similarity(features: Tensor) -> Tensor:
     if features.dtype != torch.float64:
         features = features.float()
     unit = torch.nn.functional.normalize(features, dim=-1, eps=torch.finfo(features.dtype).tiny)
-    # Autocast would take the product in half precision, and the edges would depend on it.
-    with torch.autocast(features.device.type, enabled=False):
+    with _full_precision(features.device):
         upper = (unit @ unit.transpose(1, 2)).triu(diagonal=1)
     similarity = upper + upper.transpose(1, 2)
     similarity.diagonal(dim1=1, dim2=2).fill_(1.0)
     return similarity
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Neither autocast nor TF32: the edges must not depend on how a model is trained."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def keep_most_similar(candidates: Tensor, similarity: Tensor, max_neighbors: int) -> Tensor:

@@ -177,8 +177,10 @@ class BottleneckCrossAttention(nn.Module):
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, CrossAttentionWeights]:
         """Fuse once; see the class for equation and shapes."""
         self._check(semantic, motion)
-        sem = self.sem_norm(self.sem_compress(semantic))
-        mot = self.mot_norm(self.mot_compress(motion))
+        _check_tokens("semantic", semantic, semantic_positions, semantic_mask)
+        _check_tokens("motion", motion, motion_positions, motion_mask)
+        sem = self.sem_norm(_without_masked(self.sem_compress(semantic), semantic_mask))
+        mot = self.mot_norm(_without_masked(self.mot_compress(motion), motion_mask))
         sem_update = self.cross_attention(
             sem + self.sem_query_position(semantic_positions),
             mot + self.mot_key_position(motion_positions),
@@ -213,3 +215,21 @@ class BottleneckCrossAttention(nn.Module):
                 f"expected semantic [B, P, {sem_dim}] and motion [B, S, {mot_dim}], got "
                 f"{list(semantic.shape)} and {list(motion.shape)}"
             )
+
+
+def _without_masked(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    # A weight of zero would not keep a NaN out.
+    return tokens if mask is None else tokens.masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
+def _check_tokens(name: str, tokens: Tensor, positions: Tensor | None, mask: Tensor | None) -> None:
+    batch, number = tokens.shape[:2]
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != (batch, number)):
+        raise ValueError(
+            f"{name}_mask must be bool {[batch, number]}, got {mask.dtype} {list(mask.shape)}"
+        )
+    if positions is not None and tuple(positions.shape[:-1]) not in ((number,), (batch, number)):
+        raise ValueError(
+            f"{name}_positions must be [{number}, d] or [{batch}, {number}, d], one a token, got "
+            f"{list(positions.shape)}"
+        )

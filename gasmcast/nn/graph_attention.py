@@ -116,9 +116,10 @@ class _StreamGraphAttention(nn.Module):
         """Refine each node by its graph; see the class for shapes."""
         if isinstance(features, Batch):
             return self._forward_batch(features, return_attention)
-        if features.dim() != 3:
+        if not isinstance(features, Tensor) or features.dim() != 3:
             raise ValueError(
-                f"features must be [B, N, D] or a PyG Batch, got {list(features.shape)}"
+                "features must be [B, N, D] or a PyG Batch, got "
+                f"{list(features.shape) if isinstance(features, Tensor) else features}"
             )
         if positions is None:
             raise ValueError("dense features need positions, got None")
@@ -139,10 +140,13 @@ class _StreamGraphAttention(nn.Module):
                 f"(displacement, distance, similarity), got {graph}"
             )
         x, graph = self._attend(graph, return_attention)
-        nodes = graph.ptr.diff()
+        nodes = graph.batch.bincount(minlength=graph.num_graphs)
         # Sizes are handed in: to_dense_batch would forget trailing empty graphs.
         dense, mask = to_dense_batch(
-            x, graph.batch, max_num_nodes=int(nodes.max()), batch_size=len(nodes)
+            x,
+            graph.batch,
+            max_num_nodes=int(nodes.max()) if len(nodes) else 0,
+            batch_size=len(nodes),
         )
         return (dense, mask, graph) if return_attention else (dense, mask)
 

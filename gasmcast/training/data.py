@@ -28,7 +28,8 @@ class VideoDataModule(LightningDataModule):
         backend: Decoder, see :func:`~gasmcast.read_video`.
 
     Raises:
-        ValueError: The parts have different classes, or a part is empty.
+        ValueError: The parts have different classes, or fewer than two; a part is empty, or, when
+            evaluated, smaller than the number of processes; a number out of its range.
     """
 
     def __init__(
@@ -56,7 +57,14 @@ class VideoDataModule(LightningDataModule):
                     f"the {name} part has the classes {list(part.classes)}, the train part "
                     f"{list(train.classes)}: expected the same classes in the same order"
                 )
+        if len(train.classes) < 2:
+            raise ValueError(f"expected at least two classes, got {list(train.classes)}")
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         self.classes = train.classes
+        self.image_size = image_size
+        self.num_frames = num_frames
         self.batch_size = batch_size
         self.num_workers = num_workers
         clip = {"num_frames": num_frames, "backend": backend}
@@ -72,13 +80,11 @@ class VideoDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Batches in random order."""
-        # A lone last clip would make a batch of one, which batch normalisation cannot train on.
-        lone = len(self.train) % self.batch_size == 1 and len(self.train) > self.batch_size
-        return self._loader(self.train, shuffle=True, drop_last=lone)
+        return self._loader(self.train, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader | None:
-        """Batches of the validation part, in order; None without one."""
-        return None if self.validation is None else self._evaluation_loader(self.validation)
+    def val_dataloader(self) -> DataLoader | list:
+        """Batches of the validation part, in order; none without one."""
+        return [] if self.validation is None else self._evaluation_loader(self.validation)
 
     def test_dataloader(self) -> DataLoader:
         """Batches of the test part, in order."""
@@ -87,6 +93,11 @@ class VideoDataModule(LightningDataModule):
     def _evaluation_loader(self, dataset: ClipDataset) -> DataLoader:
         if not torch.distributed.is_initialized():
             return self._loader(dataset)
+        processes = torch.distributed.get_world_size()
+        if len(dataset) < processes:
+            raise ValueError(
+                f"each of the {processes} processes needs a video to evaluate, got {len(dataset)}"
+            )
         # Lightning's own sampler would give some videos to two processes, to make equal shares.
         return self._loader(dataset, sampler=UnrepeatedDistributedSampler(dataset, shuffle=False))
 

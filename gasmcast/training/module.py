@@ -34,6 +34,7 @@ class ActionRecognition(LightningModule):
         max_unreadable: Share of a part's videos that may be unreadable, 0 to 1.
 
     Raises:
+        ValueError: An argument out of its range; while running, a loss that is not finite.
         TooManyUnreadableVideos: While running, see ``max_unreadable``.
     """
 
@@ -48,6 +49,15 @@ class ActionRecognition(LightningModule):
         max_unreadable: float = 0.1,
     ):
         super().__init__()
+        for name, value, least, most in (
+            ("learning_rate", learning_rate, 0, math.inf),
+            ("weight_decay", weight_decay, 0, math.inf),
+            ("warmup_share", warmup_share, 0, 1),
+            ("label_smoothing", label_smoothing, 0, 1),
+            ("max_unreadable", max_unreadable, 0, 1),
+        ):
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be between {least} and {most}, got {value}")
         self.model = model
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -60,7 +70,6 @@ class ActionRecognition(LightningModule):
             {
                 "top1": MulticlassAccuracy(classes, average="micro"),
                 "top5": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
-                "mean_class": MulticlassAccuracy(classes, average="macro"),
                 "confusion": MulticlassConfusionMatrix(classes),
             },
             compute_groups=False,  # top-5 keeps another state than the rest
@@ -96,8 +105,7 @@ class ActionRecognition(LightningModule):
         """Count right answers."""
         self._note_unreadable("validation", batch)
         if "clip" in batch:
-            self.validation_top1(self.model(batch["clip"]), batch["label"])
-            self.log("validation_top1", self.validation_top1, prog_bar=True)
+            self.validation_top1.update(self.model(batch["clip"]), batch["label"])
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Count right answers, class by class."""
@@ -111,13 +119,17 @@ class ActionRecognition(LightningModule):
         values = self.test_metrics.compute()
         self.test_metrics.reset()
         confusion = values.pop("confusion").cpu()
+        # Over the classes that were shown: torchmetrics' own mean counts others as missed.
+        shown = confusion.sum(dim=1) > 0
+        values["mean_class"] = (confusion.diag() / confusion.sum(dim=1))[shown].mean()
         classes = self.model.class_names or [str(label) for label in range(len(confusion))]
         self.report = EvaluationReport(
             **{name: float(value) for name, value in values.items()},
             confusion=confusion,
             classes=tuple(classes),
             unreadable=tuple(
-                f"{part}: {error}"
+                # A file name can hold bytes that are no text.
+                f"{part}: {error}".encode(errors="backslashreplace").decode()
                 for part in ("train", "validation", "test")
                 for error in self.unreadable.get(part, {}).values()
             ),
@@ -137,8 +149,11 @@ class ActionRecognition(LightningModule):
         self.unreadable["validation"] = {}
 
     def on_validation_epoch_end(self) -> None:
-        """Bring together what each process could not read."""
+        """Log the accuracy, and bring together what each process could not read."""
         self.unreadable["validation"] = self._gather_unreadable("validation")
+        # Here and not by batch: every process has to take part, also one that could read nothing.
+        self.log("validation_top1", self.validation_top1.compute(), prog_bar=True)
+        self.validation_top1.reset()
 
     def on_test_epoch_start(self) -> None:
         """Begin to count unreadable videos."""
@@ -152,7 +167,10 @@ class ActionRecognition(LightningModule):
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
-        total = max(int(self.trainer.estimated_stepping_batches), 1)
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ValueError("the learning rate falls to the run's end: give it epochs or steps")
+        total = max(int(steps), 1)
         warmup = round(self.warmup_share * total)
 
         def factor(step: int) -> float:
@@ -165,6 +183,14 @@ class ActionRecognition(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what could not be read, for the report of a resumed run."""
+        checkpoint["unreadable"] = self.unreadable
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what could not be read before."""
+        self.unreadable = checkpoint["unreadable"] | self.unreadable
 
     def _note_unreadable(self, part: str, batch: dict[str, Any]) -> None:
         noted = self.unreadable.setdefault(part, {})

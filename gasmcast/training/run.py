@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from gasmcast.model import TemporalCrossAttentionModel
@@ -24,7 +24,6 @@ def train_and_test(
     resume: bool = False,
     optimization: dict[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
-    callbacks: list[Callback] | None = None,
 ) -> EvaluationReport:
     """Train a model, evaluate it on the test videos, and write all of it to a folder.
 
@@ -35,19 +34,20 @@ def train_and_test(
     (loss and accuracy along the way, a version for each start).
 
     Args:
-        model: What to train; left with the weights that were evaluated.
+        model: What to train; left with the weights that were evaluated. Without class names it
+            gets those of the data.
         data: Videos to train, choose and test on.
         output: Folder to write to; made if need be.
         epochs: Passes over the training videos.
-        seed: Of every random choice from here on.
+        seed: Of every random choice from here on; the model's weights are made already.
         resume: Go on from ``output/checkpoints/last.ckpt`` if it is there.
         optimization: Arguments of :class:`ActionRecognition`, such as ``learning_rate``.
         trainer: Arguments of ``lightning.Trainer``, such as ``devices``, ``num_nodes``,
-            ``precision``, ``accumulate_grad_batches``.
-        callbacks: Further Lightning callbacks.
+            ``precision``, ``accumulate_grad_batches``, further ``callbacks``.
 
     Raises:
         TooManyUnreadableVideos: More videos than allowed cannot be read.
+        ValueError: Model and data do not fit: classes, size or number of frames.
         FileExistsError: ``output`` holds a run already and ``resume`` is false.
     """
     output = Path(output)
@@ -58,6 +58,7 @@ def train_and_test(
     seed_everything(seed, workers=True, verbose=False)
     # Lightning's own use of a name that torch renamed; nothing a user could act on.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    _check_fit(model, data)
     module = ActionRecognition(model, **(optimization or {}))
     validated = data.validation is not None
     # Both are written whole or not at all, so an interrupted run always has one to go on from.
@@ -67,20 +68,20 @@ def train_and_test(
         keep.append(
             ModelCheckpoint(filename="best", monitor="validation_top1", mode="max", **files)
         )
-    run = Trainer(
-        **{
-            "max_epochs": epochs,
-            "logger": CSVLogger(output, name="log"),
-            "log_every_n_steps": max(1, min(10, len(data.train) // data.batch_size)),
-            "limit_val_batches": None if validated else 0,
-            "enable_model_summary": False,
-            **(trainer or {}),
-        },
-        callbacks=[*keep, LearningRateMonitor("step"), *(callbacks or [])],
-    )
+    options = {
+        "max_epochs": epochs,
+        "logger": CSVLogger(output, name="log"),
+        "log_every_n_steps": max(1, min(10, len(data.train) // data.batch_size)),
+        "limit_val_batches": None if validated else 0,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        **(trainer or {}),
+    }
+    if options["logger"]:
+        keep.append(LearningRateMonitor("step"))
+    options["callbacks"] = [*keep, *options.get("callbacks", [])]
+    run = Trainer(**options)
     run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
-    if run.interrupted:
-        raise KeyboardInterrupt(f"stopped; run again with resume to go on from {last}")
     best = checkpoints / "best.ckpt"
     chosen = best if validated and best.exists() else None
     run.test(module, data, ckpt_path=chosen, verbose=False, weights_only=True)
@@ -89,3 +90,18 @@ def train_and_test(
         module.report.save(output)
     run.strategy.barrier()
     return module.report
+
+
+def _check_fit(model: TemporalCrossAttentionModel, data: VideoDataModule) -> None:
+    """Say before anything is decoded what would go wrong, or unnoticed, later."""
+    if model.class_names is None and model.classifier.out_features == len(data.classes):
+        model.class_names = list(data.classes)
+    pairs = {
+        "classes": (model.classifier.out_features, len(data.classes)),
+        "class names in order": (model.class_names, list(data.classes)),
+        "image_size": (model.image_size, data.image_size),
+        "num_frames": (model.num_frames, data.num_frames),
+    }
+    for what, (of_model, of_data) in pairs.items():
+        if of_model != of_data:
+            raise ValueError(f"model and data differ in {what}: {of_model} and {of_data}")

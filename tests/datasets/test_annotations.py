@@ -59,6 +59,9 @@ def test_folders_that_do_not_serve(tmp_path):
         "# made by hand\na b.mp4,lift\n\nc.mp4,drop\n",
         "a b.mp4 lift\nc.mp4 drop\n",
         "\ufeffpath, label\r\na b.mp4, lift\r\nc.mp4, drop\r\n",
+        "codec,label,path\nh264,lift,a b.mp4\nvp9,drop,c.mp4\n",
+        "a b.mp4\tlift\nc.mp4\t drop\n",
+        "a b.mp4,lift\nc.mp4, drop\n",
     ],
 )
 def test_lists_of_names(tmp_path, text):
@@ -98,7 +101,13 @@ def test_class_files(tmp_path, content):
         ("", "lists no video: expected lines"),
         ("path,label\n", "lists no video"),
         ("path,label\na.mp4,lift\nb.mp4\n", r"list\.csv:3: expected path,label, got 'b\.mp4'"),
-        ("a.mp4\n", r"list\.csv:1: expected 'path label', got 'a\.mp4'"),
+        ("path,label\na.mp4,\n", r"list\.csv:2: expected path,label, got 'a\.mp4,'"),
+        ("a.mp4\n", r"list\.csv:1: expected 'path label' with a video file.* got 'a\.mp4'"),
+        ("video,label\na.mp4,lift\n", r"list\.csv:1: .*got 'video,label'"),
+        ("label,youtube_id,time_start\nlift,abc,1\n", r"list\.csv:1: .*got 'label,youtube_id,time"),
+        ("a.mp4 30 lift\n", r"list\.csv:1: .*got 'a\.mp4 30 lift'"),
+        ("frames/a 30 1\n", r"list\.csv:1: .*got 'frames/a 30 1'"),
+        ("a.mp4 ²\n", r"list\.csv:1: label '²' is not among"),
         ("a.mp4 fly\n", r"list\.csv:1: label 'fly' is not among the 2 classes: 'drop', 'lift'"),
         ("a.mp4 2\n", r"list\.csv:1: label '2' is not among the 2 classes"),
     ],
@@ -108,6 +117,18 @@ def test_lines_that_cannot_be_read(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_annotation_list(file, classes=["drop", "lift"])
+
+
+def test_a_comma_in_a_path_is_no_separator(tmp_path):
+    (tmp_path / "list.txt").write_text("dir,1/a.mp4 fight\n")
+    (record,) = read_annotation_list(tmp_path / "list.txt").records
+    assert record.path == tmp_path / "dir,1" / "a.mp4"
+
+
+def test_class_names_are_unique(tmp_path):
+    (tmp_path / "list.txt").write_text("a.mp4 x\n")
+    with pytest.raises(ValueError, match="a name of its own, got twice: 'x'"):
+        read_annotation_list(tmp_path / "list.txt", classes=["x", "y", "x"])
 
 
 def test_files_that_are_not_lists(tmp_path):

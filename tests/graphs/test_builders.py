@@ -264,10 +264,9 @@ P = generate_spatial_positions(2)
             {"positions": torch.zeros(3, 4, 2), "features": torch.zeros(2, 4, 3)},
             r"do not fit features float32 \[2, 4, 3\]",
         ),
-        (
-            {"positions": P, "batch": torch.tensor([0, 1, 0, 1])},
-            "batch must be sorted",
-        ),
+        ({"positions": P, "batch": torch.tensor([0, 1, 0, 1])}, "batch must be sorted"),
+        ({"positions": P, "batch": torch.tensor([-1, 0, 0, 1])}, "sorted and not negative"),
+        ({"positions": P, "radius": -1}, "must be at least 0, got -1"),
         ({"positions": P, "batch": torch.zeros(4)}, r"batch must be int64 \[sum N\], got float32"),
         (
             {"positions": P, "features": torch.zeros(3, 2), "batch": torch.zeros(4).long()},
@@ -292,6 +291,18 @@ P = generate_spatial_positions(2)
 def test_what_does_not_fit_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         build_spatial_graph(**arguments)
+
+
+def test_temporal_positions_have_one_coordinate():
+    message = r"temporal positions must be \[N, 1\] or \[B, N, 1\], got float32 \[4, 2\]"
+    with pytest.raises(ValueError, match=message):
+        build_temporal_graph(P)
+
+
+def test_an_empty_ragged_batch():
+    none = torch.empty(0, dtype=torch.long)
+    batch = build_spatial_graph(torch.empty(0, 2), features=torch.empty(0, 3), batch=none)
+    assert (batch.num_graphs, batch.num_nodes, batch.num_edges) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

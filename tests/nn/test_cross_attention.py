@@ -101,7 +101,7 @@ def test_masked_tokens_change_nothing():
     masks = {"semantic_mask": semantic_mask, "motion_mask": motion_mask}
     out = layer(semantic, motion, sem_pos, mot_pos, **masks)
     semantic, motion = semantic.clone(), motion.clone()
-    semantic[~semantic_mask], motion[~motion_mask] = 99.0, -99.0
+    semantic[~semantic_mask], motion[~motion_mask] = torch.nan, -99.0
     changed = layer(semantic, motion, sem_pos, mot_pos, **masks)
     assert torch.equal(out[0][semantic_mask], changed[0][semantic_mask])
     assert torch.equal(out[1][motion_mask], changed[1][motion_mask])
@@ -177,6 +177,17 @@ def test_shapes_that_do_not_fit(semantic, motion, shown):
     message = r"expected semantic \[B, P, 12\] and motion \[B, S, 10\], got " + shown
     with pytest.raises(ValueError, match=message):
         small_layer()(torch.zeros(semantic), torch.zeros(motion))
+
+
+def test_masks_and_positions_that_do_not_fit():
+    layer, (semantic, motion, sem_pos, mot_pos) = small_layer(), inputs()
+    with pytest.raises(ValueError, match=r"motion_mask must be bool \[3, 4\], got torch.bool"):
+        layer(semantic, motion, motion_mask=torch.ones(4).bool())
+    with pytest.raises(ValueError, match=r"semantic_mask must be bool \[3, 6\], got torch.float32"):
+        layer(semantic, motion, semantic_mask=torch.ones(3, 6))
+    message = r"motion_positions must be \[4, d\] or \[3, 4, d\], one a token, got \[1, 1\]"
+    with pytest.raises(ValueError, match=message):
+        layer(semantic, motion, sem_pos, mot_pos[:1])
 
 
 def test_other_errors_say_what_came():

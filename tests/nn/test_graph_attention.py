@@ -156,6 +156,7 @@ def test_every_parameter_gets_a_gradient(module, positions, build):
     [
         (torch.zeros(6, 16), generate_spatial_positions((2, 3)), r"must be \[B, N, D\].*\[6, 16\]"),
         (torch.zeros(1, 6, 16), None, "dense features need positions"),
+        (build_spatial_graph(generate_spatial_positions(2)), None, r"or a PyG Batch, got Data\("),
         (torch.zeros(1, 5, 16), generate_spatial_positions((2, 3)), "do not fit features"),
         (
             torch.full((1, 6, 16), torch.nan),

@@ -87,6 +87,36 @@ def test_schedule_and_decay(module, monkeypatch):
     assert rates == pytest.approx([0.5e-3, 1e-3, *cosine])
 
 
+def test_classes_without_a_video_do_not_count_as_missed(module, monkeypatch):
+    monkeypatch.setattr(type(module), "log_dict", lambda *args, **kwargs: None)
+    module.model.forward = lambda clip: torch.eye(3)[torch.tensor([0, 0, 2, 1])]
+    module.on_test_epoch_start()
+    module.test_step({**batch(4), "label": torch.tensor([0, 0, 1, 1])}, 0)
+    module.on_test_epoch_end()
+    assert module.report.mean_class == pytest.approx(0.75)
+
+
+def test_top5_of_seven_classes(monkeypatch):
+    module = ActionRecognition(small_model(7))
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module.trainer.datamodule = Data(8)
+    monkeypatch.setattr(type(module), "log_dict", lambda *args, **kwargs: None)
+    module.model.forward = lambda clip: -torch.arange(7.0).repeat(7, 1)
+    module.on_test_epoch_start()
+    module.test_step({**batch(7), "label": torch.arange(7)}, 0)
+    module.on_test_epoch_end()
+    assert module.report.top5 == pytest.approx(5 / 7)
+    assert module.report.top1 == pytest.approx(1 / 7)
+
+
+@pytest.mark.parametrize(
+    "option", ["learning_rate", "weight_decay", "warmup_share", "label_smoothing", "max_unreadable"]
+)
+def test_options_out_of_range(option):
+    with pytest.raises(ValueError, match=f"{option} must be between 0 and (1|inf), got -1"):
+        ActionRecognition(small_model(), **{option: -1})
+
+
 def test_report_by_hand(module, tmp_path, monkeypatch):
     monkeypatch.setattr(type(module), "log_dict", lambda *args, **kwargs: None)
     module.model.class_names = ["lift", "drop", "a, b"]

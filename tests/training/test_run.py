@@ -36,10 +36,11 @@ def with_unreadable(videos, folder, count):
 
 def test_trains_tests_and_saves(clips, tmp_path):
     torch.manual_seed(0)
-    model = small_model(2, class_names=clips["train"].classes)
+    model = small_model(2)
     report = train_and_test(model, data_module(clips), tmp_path / "run", epochs=2, trainer=QUIET)
     assert report.num_videos == 4
     assert report.classes == clips["train"].classes
+    assert model.class_names == list(clips["train"].classes)  # it had none of its own
     written = {path.name for path in (tmp_path / "run").iterdir()}
     assert written >= {"model", "results.json", "confusion_matrix.csv", "checkpoints", "log"}
     loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path / "run" / "model")
@@ -81,9 +82,8 @@ def test_resume_goes_on_after_the_last_whole_epoch(clips, tmp_path):
             data_module(clips),
             tmp_path,
             epochs=3,
-            trainer=QUIET,
+            trainer={**QUIET, "callbacks": [callback]},
             resume=resume,
-            callbacks=[callback],
         )
 
     with pytest.raises(RuntimeError, match="the machine died"):
@@ -120,7 +120,7 @@ def test_validation_chooses_the_epoch(clips, tmp_path):
             float(row["validation_top1"]) for row in csv.DictReader(file) if row["validation_top1"]
         ]
     assert report.top1 == pytest.approx(max(scores))
-    assert data.val_dataloader() is None
+    assert data.val_dataloader() == []
 
 
 def test_unreadable_videos_are_left_out_and_named(clips, tmp_path):
@@ -167,7 +167,63 @@ def test_samples_and_batches(clips, tmp_path):
     assert list(collate_clips([dataset[4]])) == ["errors"]
 
 
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        ({"num_classes": 3}, {}, "differ in classes: 3 and 2"),
+        (
+            {"class_names": ["up", "down"]},
+            {},
+            r"names in order: \['up', 'down'\] and \['lift",
+        ),
+        ({}, {"image_size": 48}, "differ in image_size: 32 and 48"),
+        ({}, {"num_frames": 8}, "differ in num_frames: 16 and 8"),
+    ],
+)
+def test_model_and_data_that_do_not_fit(model, data, message, clips, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train_and_test(
+            small_model(**{"num_classes": 2, **model}),
+            data_module(clips, **data),
+            tmp_path,
+            epochs=1,
+            trainer=QUIET,
+        )
+
+
+def test_the_same_seed_gives_the_same_model(clips, tmp_path):
+    weights = []
+    for name in ("one", "two"):
+        torch.manual_seed(3)
+        model = small_model(2)
+        data = data_module(clips, num_workers=1)
+        train_and_test(model, data, tmp_path / name, epochs=1, seed=3, trainer=QUIET)
+        weights.append(model.state_dict())
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+def test_validation_without_a_readable_video(clips, tmp_path):
+    data = data_module(clips)
+    none = replace(clips["test"], records=())
+    data.validation = ClipDataset(with_unreadable(none, tmp_path, 2), data.test.transform)
+    report = train_and_test(
+        small_model(2),
+        data,
+        tmp_path / "run",
+        epochs=1,
+        optimization={"max_unreadable": 1.0},
+        trainer=QUIET,
+    )
+    assert len(report.unreadable) == 2
+
+
 def test_parts_that_do_not_fit(clips):
+    one = {name: replace(part, classes=("only",)) for name, part in clips.items()}
+    with pytest.raises(ValueError, match=r"expected at least two classes, got \['only'\]"):
+        data_module(one)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        data_module(clips, batch_size=0)
     other = replace(clips["test"], classes=("up", "down"))
     with pytest.raises(ValueError, match=r"the test part has the classes \['up', 'down'\], the tr"):
         VideoDataModule(clips["train"], other)
