@@ -18,6 +18,7 @@ Printed on a machine with two CPU cores, after 1 min 44 s:
 Stopped at any moment, the same command goes on after the last whole epoch.
 """
 
+import logging
 from pathlib import Path
 
 import torch
@@ -109,6 +110,7 @@ def main(
 
 
 if __name__ == "__main__":
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets and advertises
     try:
         auto_cli(main)
     except (OSError, ValueError) as error:

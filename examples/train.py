@@ -12,6 +12,7 @@ whose weights are the file given as ``--model.motion_extractor.checkpoint``.
 Interrupted at any moment, the same command with ``--resume true`` goes on from the last epoch.
 """
 
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -217,6 +218,7 @@ def build_model(options: Model, classes: tuple[str, ...]) -> TemporalCrossAttent
 
 
 if __name__ == "__main__":
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets and advertises
     try:
         auto_cli(main, as_positional=False)
     except (OSError, ValueError, WeightsNotFoundError, TooManyUnreadableVideos) as error:

@@ -21,8 +21,25 @@ from gasmcast.nn import GASMCAST
 from gasmcast.nn.gasm_cast import GASMCASTAttention
 from gasmcast.positions import generate_spatial_positions, generate_temporal_positions
 
+MODEL_CARD = """---
+{{ card_data }}
+---
 
-class TemporalCrossAttentionModel(nn.Module, PyTorchModelHubMixin, library_name="gasmcast"):
+A video action recognition model of gasmcast: `config.json`
+says how it is built and names its classes, `model.safetensors` holds all its weights.
+
+    from gasmcast import TemporalCrossAttentionModel
+    model = TemporalCrossAttentionModel.from_pretrained("this folder or repository")
+"""
+
+
+class TemporalCrossAttentionModel(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="gasmcast",
+    pipeline_tag="video-classification",
+    model_card_template=MODEL_CARD,
+):
     """Video in, action logits out.
 
     Frozen extractors tell what is there (patches) and how it moves (segments); GASM-CAST refines
@@ -214,6 +231,8 @@ class TemporalCrossAttentionModel(nn.Module, PyTorchModelHubMixin, library_name=
         super().save_pretrained(
             unfinished, config=config or self.config(), model_card_kwargs=model_card_kwargs
         )
+        # safetensors lets only the owner read what it writes: let in who may read the rest.
+        shutil.copymode(unfinished / CONFIG_NAME, unfinished / SAFETENSORS_SINGLE_FILE)
         for file in unfinished.iterdir():
             file.replace(folder / file.name)
         unfinished.rmdir()
@@ -324,7 +343,11 @@ def _check_extractors(semantic: nn.Module, motion: nn.Module, num_frames: int) -
     ):
         missing = [attribute for attribute in wanted if not hasattr(extractor, attribute)]
         if missing:
-            raise ValueError(f"{name} {type(extractor).__name__} lacks {', '.join(missing)}")
+            raise ValueError(
+                f"{name} {type(extractor).__name__} lacks {', '.join(missing)}: a network of one's "
+                "own goes into an extractor as its backbone, DINOv3SemanticExtractor(backbone=...) "
+                "or I3DMotionExtractor(backbone=...)"
+            )
     size = getattr(motion, "image_size", semantic.image_size)
     if size != semantic.image_size:
         raise ValueError(

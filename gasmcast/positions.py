@@ -24,11 +24,12 @@ def generate_spatial_positions(grid_size: int | tuple[int, int] = 14) -> Tensor:
         >>> generate_spatial_positions((2, 3)).tolist()
         [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]
     """
-    rows, columns = (grid_size, grid_size) if isinstance(grid_size, int) else grid_size
-    if not (isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0):
+    sides = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ValueError(
             f"grid_size must be a positive integer or (rows, columns) of them, got {grid_size!r}"
         )
+    rows, columns = sides
     y, x = torch.meshgrid(
         torch.arange(rows, dtype=torch.float32),
         torch.arange(columns, dtype=torch.float32),

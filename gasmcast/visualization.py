@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from gasmcast.graphs import draw_graph
 from gasmcast.graphs.rules import EdgeRule
 from gasmcast.transforms import eval_transform
-from gasmcast.video import read_video, segment_indices
+from gasmcast.video import VideoClip, read_video, segment_indices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +33,8 @@ def load_clip(model: TemporalCrossAttentionModel, video: str | PathLike | Tensor
 
     Args:
         model: Says how many frames of which size.
-        video: A file; or its frames, uint8 [num_frames, 3, H, W]; or a clip ready made, float
-            [T, 3, H, W].
+        video: A file; or what ``read_video`` made of it; or its frames, uint8
+            [num_frames, 3, H, W]; or a clip ready made, float [T, 3, H, W].
 
     Returns:
         Float [T, 3, H, W], RGB in [0, 1], on the model's device.
@@ -43,7 +43,9 @@ def load_clip(model: TemporalCrossAttentionModel, video: str | PathLike | Tensor
         VideoReadError: The file cannot be read.
         ValueError: A tensor of another shape.
     """
-    if not isinstance(video, Tensor):
+    if isinstance(video, VideoClip):
+        video = video.frames
+    elif not isinstance(video, Tensor):
         video = read_video(
             video, lambda num_frames: segment_indices(num_frames, model.num_frames)
         ).frames
@@ -95,7 +97,7 @@ def visualize_graph_attention(
 
     ax = figure.add_subplot(grid[:, 1])
     received = attention_received(spatial).view(model.semantic_extractor.grid_size)
-    overlay_patches(ax, frame, received, "attention received from the other patches")
+    overlay_patches(ax, frame, received, "attention received, sum over other patches (line: mean)")
     ax.set_title("graph attention, spatial", fontsize="medium")
 
     temporal = maps.motion_graph[0]
@@ -154,6 +156,8 @@ def visualize_cross_attention_layers(
             )
         )
         ax.set_title(f"layer {column + 1}: {layer}")
+        if column == 0:
+            ax.set_ylabel("segments attend to patches\n(over the middle frame)", fontsize="small")
         draw_film_strip(figure.add_subplot(panels[1, column]), clip, on_segments.size(1))
         ax = figure.add_subplot(panels[2, column])
         segments = range(on_segments.size(1))
@@ -164,15 +168,16 @@ def visualize_cross_attention_layers(
         ax.set_xlabel("segment", fontsize="small")
         ax.spines[["top", "right"]].set_visible(False)
         if column == 0:
-            ax.set_ylabel("attention of patches", fontsize="small")
+            ax.set_ylabel("patches attend\nto segments", fontsize="small")
             ax.annotate("even", (-0.45, 1 / len(segments)), va="bottom", **NOTE)
-    figure.colorbar(
+    bar = figure.colorbar(
         images[-1],
         ax=figure.axes[:: len(LAYERS)],
         shrink=0.5,
-        label="attention of segments on patch",
+        label="attention of the segments (line: even)",
         location="right",
     )
+    bar.ax.axhline(1 / on_patches.size(1), color="white", lw=1.5)
     figure.suptitle(title)
     return _save(figure, save_path)
 
@@ -209,7 +214,11 @@ def overlay_patches(
     *,
     limits: tuple[float, float] | None = None,
 ):
-    """A value per patch as a heat map over the frame, the more opaque the larger the value.
+    """A value per patch as a heat map over the frame.
+
+    A patch is the more opaque the further its value lies above the mean of all, which the colour
+    bar marks; at or below the mean the frame shows through. So the picture stays to be seen under
+    even attention.
 
     Args:
         ax: Where to draw.
@@ -227,12 +236,13 @@ def overlay_patches(
     ax.imshow(grey, cmap="gray", extent=extent, interpolation="bilinear", vmin=0, vmax=1)
     low, high = limits or (0.0, float(values.max()))
     values = values.detach().float().cpu().numpy()
-    share = ((values - low) / max(high - low, 1e-12)).clip(0, 1)
+    mean = float(values.mean())
+    share = ((values - mean) / max(high - mean, 1e-12)).clip(0, 1)
     heat = ax.imshow(
         values,
         cmap=HEAT,
         extent=extent,
-        alpha=0.1 + 0.65 * share,  # what gets no attention stays visible
+        alpha=0.8 * share,
         vmin=low,
         vmax=high,
         interpolation="nearest",
@@ -241,6 +251,7 @@ def overlay_patches(
     if colorbar is not None:
         bar = ax.figure.colorbar(heat, ax=ax, shrink=0.8, pad=0.02)
         bar.set_label(colorbar, fontsize="small")
+        bar.ax.axhline(mean, color="white", lw=1.5)
     return heat
 
 

@@ -109,6 +109,9 @@ def test_saved_and_loaded_is_the_same(model, clip, tmp_path):
     model.save_pretrained(tmp_path / "model")
     written = {path.name for path in (tmp_path / "model").iterdir()}
     assert {"config.json", "model.safetensors"} <= written
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
+    assert len(modes) == 1  # who may read one file may read all
+    assert "from_pretrained" in (tmp_path / "model" / "README.md").read_text()
     assert not {name for name in written if name.endswith((".bin", ".pt", ".pkl", ".part"))}
     with warnings.catch_warnings():
         warnings.simplefilter("error")

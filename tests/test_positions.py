@@ -33,7 +33,9 @@ def test_temporal_positions_count_segments():
 
 @pytest.mark.parametrize("grid_size", [0, -1, (3, 0), (2.5, 2), (1, 2, 3)])
 def test_impossible_grid(grid_size):
-    with pytest.raises(ValueError, match=r"grid_size|unpack"):
+    with pytest.raises(
+        ValueError, match=r"grid_size must be a positive integer or \(rows, columns\)"
+    ):
         generate_spatial_positions(grid_size)
 
 

@@ -4,6 +4,7 @@ from PIL import Image
 
 from gasmcast import (
     VideoReadError,
+    read_video,
     render_clip,
     visualize_cross_attention_layers,
     visualize_graph_attention,
@@ -116,6 +117,7 @@ def test_every_kind_of_video(model, video):
     frames = render_clip("lift", "plain", seed=0, num_frames=16, size=40)
     assert load_clip(model, frames).shape == (16, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert load_clip(model, from_file) is from_file
+    assert torch.equal(load_clip(model, read_video(video)), from_file)
     for count in (1, 100):  # sampled as a file of so many frames would be
         frames = render_clip("lift", "plain", seed=0, num_frames=100, size=40)[:count]
         assert load_clip(model, frames).shape[0] == 16

@@ -112,7 +112,7 @@ def build_temporal_graph(
         >>> graph.edge_index[0, graph.edge_index[1] == 3].tolist()
         [2, 3, 4]
     """
-    if positions.dim() > 1 and positions.size(-1) != 1:
+    if isinstance(positions, Tensor) and positions.dim() > 1 and positions.size(-1) != 1:
         raise ValueError(f"temporal positions must be [N, 1] or [B, N, 1], got {_shape(positions)}")
     return _build(
         positions, features, batch, mask, adjacency_window, similarity_threshold, max_neighbors
@@ -132,6 +132,11 @@ def _build(
     """The one engine under both builders: pad, decide over all pairs, read off the edges."""
     if max_neighbors is not None and max_neighbors < 0:
         raise ValueError(f"max_neighbors must be at least 0 or None, got {max_neighbors}")
+    if isinstance(similarity_threshold, Tensor) and similarity_threshold.numel() != 1:
+        raise ValueError(
+            f"similarity_threshold must be a number, got {_shape(similarity_threshold)}: features "
+            "are given by name, features=..."
+        )
     if math.isnan(similarity_threshold):
         raise ValueError("similarity_threshold must be a number, got nan")
     if not radius >= 0:
@@ -222,6 +227,9 @@ def _pad(
 def _check_shapes(
     positions: Tensor, features: Tensor | None, batch: Tensor | None, mask: Tensor | None
 ) -> None:
+    for name, value in (("positions", positions), ("features", features)):
+        if value is not None and not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a torch tensor, got {type(value).__name__}")
     if not positions.is_floating_point() or positions.dim() not in (2, 3):
         raise ValueError(f"positions must be float [N, d] or [B, N, d], got {_shape(positions)}")
     if features is not None and (not features.is_floating_point() or features.dim() not in (2, 3)):

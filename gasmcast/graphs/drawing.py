@@ -45,11 +45,19 @@ def draw_graph(
         The axes.
 
     Raises:
-        ValueError: As for :func:`to_networkx`.
+        ValueError: As for :func:`to_networkx`; positions with more than two coordinates; an image
+            of another shape.
     """
     from matplotlib.collections import LineCollection
 
     check_single_graph(data)
+    if data.pos.size(1) > 2:
+        raise ValueError(
+            f"only positions [N, 1] or [N, 2] can be drawn, got {list(data.pos.shape)}"
+        )
+    if image is not None and (not isinstance(image, Tensor) or image.shape[:-2] != (3,)):
+        came = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"image must be a tensor [3, H, W], got {came}")
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -68,14 +76,14 @@ def draw_graph(
     for rule in rules.unique().tolist():
         chosen = pairs[:, rules == rule]
         lines = _arcs(pos, chosen) if flat else pos[chosen.t()]
-        adjacent_only = rule == EdgeRule.ADJACENT
+        near = bool(rule & EdgeRule.ADJACENT)
         ax.add_collection(
             LineCollection(
                 lines.numpy(),
                 colors=_color(rule),
-                linewidths=0.6 if adjacent_only and not flat else 1.2,
-                alpha=0.5 if adjacent_only else 0.75,
-                zorder=2 if adjacent_only else 3,
+                linewidths=1.2 if flat or near else 0.8,
+                alpha=0.75 if flat or near else 0.5,
+                zorder=3 if near else 2,  # the many far edges stay behind the grid
             )
         )
     size = 14 if len(pos) > 30 else 36

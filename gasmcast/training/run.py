@@ -7,6 +7,7 @@ from typing import Any
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gasmcast.model import TemporalCrossAttentionModel
 from gasmcast.training.data import VideoDataModule
@@ -54,10 +55,17 @@ def train_and_test(
     checkpoints = output / "checkpoints"
     last = checkpoints / "last.ckpt"
     if last.exists() and not resume:
-        raise FileExistsError(f"{output} holds a run already: resume it or take another folder")
+        raise FileExistsError(
+            f"{output} holds a run already: resume it (resume=True, --resume true) or take another "
+            "folder"
+        )
     seed_everything(seed, workers=True, verbose=False)
-    # Lightning's own use of a name that torch renamed; nothing a user could act on.
-    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    for intended in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
+        r"Found \d+ module\(s\) in eval mode",  # the frozen extractors
+        r"Checkpoint directory .* exists and is not empty",  # a run that is resumed
+    ):
+        warnings.filterwarnings("ignore", message=intended)
     _check_fit(model, data)
     module = ActionRecognition(model, **(optimization or {}))
     validated = data.validation is not None
@@ -80,8 +88,17 @@ def train_and_test(
     if options["logger"]:
         keep.append(LearningRateMonitor("step"))
     options["callbacks"] = [*keep, *options.get("callbacks", [])]
-    run = Trainer(**options)
-    run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    try:
+        run = Trainer(**options)
+    except (TypeError, MisconfigurationException) as error:
+        raise ValueError(f"these options make no trainer: {error}") from error
+    try:
+        run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    except MisconfigurationException as error:
+        raise ValueError(f"this run cannot go on from {last}: {error}") from error
+    except SystemExit as stop:
+        # Lightning's answer to SIGINT and SIGTERM, which by itself can look like success.
+        raise SystemExit(f"stopped before the end: resume goes on from {last}") from stop
     best = checkpoints / "best.ckpt"
     chosen = best if validated and best.exists() else None
     run.test(module, data, ckpt_path=chosen, verbose=False, weights_only=True)

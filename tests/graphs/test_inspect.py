@@ -123,6 +123,15 @@ def test_a_batch_or_a_stranger_is_refused(look):
         look(stranger)
 
 
+def test_what_cannot_be_drawn(graph):
+    with pytest.raises(ValueError, match=r"image must be a tensor \[3, H, W\], got \[8, 8\]"):
+        draw_graph(graph, torch.zeros(8, 8))
+    with pytest.raises(ValueError, match=r"image must be a tensor .* got ndarray"):
+        draw_graph(graph, torch.zeros(3, 8, 8).numpy())
+    with pytest.raises(ValueError, match=r"can be drawn, got \[5, 3\]"):
+        draw_graph(build_spatial_graph(torch.rand(5, 3)))
+
+
 def test_importing_the_graphs_stays_light():
     code = (
         "import sys, gasmcast.graphs; "

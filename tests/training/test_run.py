@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -101,6 +103,36 @@ def test_resume_goes_on_after_the_last_whole_epoch(clips, tmp_path):
         stopped["state_dict"]["model.classifier.weight"],
     )
     assert {path.name for path in (tmp_path / "log").iterdir()} == {"version_0", "version_1"}
+
+
+def test_a_trainer_that_cannot_be(clips, tmp_path):
+    with pytest.raises(ValueError, match=r"make no trainer: .*'devicez'"):
+        train_and_test(
+            small_model(2), data_module(clips), tmp_path, epochs=1, trainer={**QUIET, "devicez": 5}
+        )
+
+
+class Terminate(Callback):
+    """Says what a batch system says before it kills."""
+
+    def on_train_batch_start(self, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_is_no_success(clips, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match="stopped before the end: resume goes on from"):
+            train_and_test(
+                small_model(2),
+                data_module(clips),
+                tmp_path,
+                epochs=1,
+                trainer={**QUIET, "callbacks": [Terminate()]},
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not (tmp_path / "model").exists()
 
 
 def test_validation_chooses_the_epoch(clips, tmp_path):
