@@ -88,6 +88,52 @@ def test_weights_of_both_directions():
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
 
 
+@pytest.mark.parametrize("return_attention", [False, True])
+def test_one_layer_by_the_equations(return_attention):
+    """Both outputs again from the weights, in plain arithmetic."""
+    torch.manual_seed(0)
+    layer = small_layer().double()
+    for parameter in layer.parameters():  # norms and biases too must not be what they start as
+        nn.init.normal_(parameter)
+    w = {name: value.detach() for name, value in layer.state_dict().items()}
+    semantic, motion, sem_pos, mot_pos = (tensor.double() for tensor in inputs())
+
+    def compress(x, stream):
+        y = x @ w[f"{stream}_compress.weight"].T + w[f"{stream}_compress.bias"]
+        y = y - y.mean(-1, keepdim=True)
+        y = y / (y.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
+        return y * w[f"{stream}_norm.weight"] + w[f"{stream}_norm.bias"]
+
+    def encode(positions, name):
+        angles = [column / 2**k for column in positions.T for k in range(6)]
+        waves = [angle.sin() for angle in angles] + [angle.cos() for angle in angles]
+        return torch.stack(waves, dim=-1) @ w[f"{name}_position.mix.weight"].T
+
+    def attend(queries, keys):
+        q, k, v = (
+            tokens @ w[f"cross_attention.{name}.weight"].T
+            for name, tokens in (("query", queries), ("key", keys), ("value", keys))
+        )
+        q = q + w["cross_attention.query.bias"]
+        heads = []
+        for head in (slice(0, 4), slice(4, 8)):
+            weights = (q[..., head] @ k[..., head].mT / 4**0.5).exp()
+            heads.append(weights / weights.sum(-1, keepdim=True) @ v[..., head])
+        heads = torch.cat(heads, dim=-1)
+        return heads @ w["cross_attention.output.weight"].T + w["cross_attention.output.bias"]
+
+    def expand(y, stream):
+        y = y * (1 + torch.erf(y / 2**0.5)) / 2
+        return y @ w[f"{stream}_expand.weight"].T + w[f"{stream}_expand.bias"]
+
+    sem, mot = compress(semantic, "sem"), compress(motion, "mot")
+    sem_update = attend(sem + encode(sem_pos, "sem_query"), mot + encode(mot_pos, "mot_key"))
+    mot_update = attend(mot + encode(mot_pos, "mot_query"), sem + encode(sem_pos, "sem_key"))
+    out = layer(semantic, motion, sem_pos, mot_pos, return_attention=return_attention)
+    torch.testing.assert_close(out[0], semantic + expand(sem_update, "sem"))
+    torch.testing.assert_close(out[1], motion + expand(mot_update, "mot"))
+
+
 def test_returning_attention_changes_nothing():
     layer, arguments = small_layer(), inputs()
     for a, b in zip(layer(*arguments), layer(*arguments, return_attention=True), strict=False):
