@@ -95,7 +95,7 @@ def train_and_test(
     try:
         run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     except MisconfigurationException as error:
-        raise ValueError(f"this run cannot go on from {last}: {error}") from error
+        raise ValueError(f"this run can neither start nor go on: {error}") from error
     except SystemExit as stop:
         # Lightning's answer to SIGINT and SIGTERM, which by itself can look like success.
         raise SystemExit(f"stopped before the end: resume goes on from {last}") from stop
