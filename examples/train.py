@@ -79,7 +79,7 @@ class Model:
         num_heads: Heads of graph and cross-attention.
         similarity_threshold: Cosine similarity that ties two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
-        max_neighbors: At most so many edges a node receives through similarity alone.
+        max_similar: At most so many edges a node receives through similarity alone.
         dropout: Probability of dropping a graph attention weight.
         drop_path: Probability of skipping a fusion layer for a clip.
     """
@@ -92,7 +92,7 @@ class Model:
     num_heads: int = 8
     similarity_threshold: float = 0.8
     adjacency_window: float = 2
-    max_neighbors: int | None = 16
+    max_similar: int | None = 16
     dropout: float = 0.0
     drop_path: float = 0.1
 

@@ -16,10 +16,16 @@ warnings.filterwarnings(
 )
 
 _HOMES = {
-    "gasmcast.positions": ["generate_spatial_positions", "generate_temporal_positions"],
+    "gasmcast.positions": [
+        "generate_spatial_positions",
+        "generate_spatiotemporal_positions",
+        "generate_temporal_positions",
+    ],
     "gasmcast.graphs": [
         "EdgeRule",
+        "build_graph",
         "build_spatial_graph",
+        "build_spatiotemporal_graph",
         "build_temporal_graph",
         "draw_graph",
         "graph_report",

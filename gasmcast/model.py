@@ -57,7 +57,7 @@ class TemporalCrossAttentionModel(
         num_heads: Heads H of graph and cross-attention.
         similarity_threshold: Cosine similarity that ties two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
-        max_neighbors: At most so many edges a node receives through similarity alone.
+        max_similar: At most so many edges a node receives through similarity alone.
         dropout: Probability of dropping a graph attention weight in training.
         drop_path: Probability of skipping a fusion layer for a clip in training.
         num_frames: Frames T a clip is sampled to; kept for whoever prepares clips.
@@ -98,7 +98,7 @@ class TemporalCrossAttentionModel(
         num_heads: int = 8,
         similarity_threshold: float = 0.8,
         adjacency_window: float = 2,
-        max_neighbors: int | None = 16,
+        max_similar: int | None = 16,
         dropout: float = 0.0,
         drop_path: float = 0.0,
         num_frames: int = 16,
@@ -123,7 +123,7 @@ class TemporalCrossAttentionModel(
             "num_heads": num_heads,
             "similarity_threshold": similarity_threshold,
             "adjacency_window": adjacency_window,
-            "max_neighbors": max_neighbors,
+            "max_similar": max_similar,
             "dropout": dropout,
             "drop_path": drop_path,
         }

@@ -64,3 +64,33 @@ def generate_temporal_positions(num_frames: int = 16, num_segments: int = 8) -> 
             f"num_segments must be between 1 and num_frames={num_frames}, got {num_segments}"
         )
     return torch.arange(num_segments, dtype=torch.float32).unsqueeze(1)
+
+
+def generate_spatiotemporal_positions(
+    num_frames: int = 16, grid_size: int | tuple[int, int] = 14
+) -> Tensor:
+    """Positions of the patches of several frames, frame by frame: patch units and frames.
+
+    Patch ``p`` of frame ``t`` is node ``t * P + p`` and lies at ``(x, y, t)``, with x and y as
+    :func:`generate_spatial_positions` gives them. Features [B, T, P, D] become nodes in this order
+    by ``features.flatten(1, 2)``.
+
+    Args:
+        num_frames: Frames T.
+        grid_size: As for :func:`generate_spatial_positions`.
+
+    Returns:
+        Float tensor [T * P, 3]; [3136, 3] by default.
+
+    Raises:
+        ValueError: ``num_frames`` or a side is not a positive integer.
+
+    Example:
+        >>> generate_spatiotemporal_positions(2, (1, 2)).tolist()
+        [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]
+    """
+    if not isinstance(num_frames, int) or num_frames < 1:
+        raise ValueError(f"num_frames must be a positive integer, got {num_frames!r}")
+    patches = generate_spatial_positions(grid_size)
+    frame = torch.arange(num_frames, dtype=torch.float32).repeat_interleave(len(patches))
+    return torch.cat([patches.repeat(num_frames, 1), frame.unsqueeze(1)], dim=1)

@@ -41,7 +41,7 @@ class GASMCAST(nn.Module):
         num_heads: Heads H of graph and cross-attention.
         similarity_threshold: Cosine similarity that ties two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
-        max_neighbors: At most so many edges a node receives through similarity alone.
+        max_similar: At most so many edges a node receives through similarity alone.
         dropout: Probability of dropping a graph attention weight in training.
         drop_path: Probability of skipping a fusion layer for a clip in training.
 
@@ -76,14 +76,14 @@ class GASMCAST(nn.Module):
         num_heads: int = 8,
         similarity_threshold: float = 0.8,
         adjacency_window: float = 2,
-        max_neighbors: int | None = 16,
+        max_similar: int | None = 16,
         dropout: float = 0.0,
         drop_path: float = 0.0,
     ):
         super().__init__()
         graph = {
             "similarity_threshold": similarity_threshold,
-            "max_neighbors": max_neighbors,
+            "max_similar": max_similar,
             "dropout": dropout,
         }
         self.semantic_graph = SemanticGraphAttention(sem_dim, num_heads, **graph)

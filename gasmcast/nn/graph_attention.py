@@ -174,7 +174,7 @@ class SemanticGraphAttention(_StreamGraphAttention):
         input_dim: Width D of the patches.
         num_heads: Heads H.
         similarity_threshold: Cosine similarity that ties two patches.
-        max_neighbors: At most so many edges a patch receives through similarity alone, the most
+        max_similar: At most so many edges a patch receives through similarity alone, the most
             similar first; None: no cap. The cap bounds memory where all patches look alike.
         radius: Chebyshev distance of adjacent patches, in patch units.
         dropout: Probability of dropping an attention weight in training.
@@ -196,14 +196,14 @@ class SemanticGraphAttention(_StreamGraphAttention):
         num_heads: int = 8,
         *,
         similarity_threshold: float = 0.8,
-        max_neighbors: int | None = 16,
+        max_similar: int | None = 16,
         radius: float = 1.0,
         dropout: float = 0.0,
     ):
         build_graph = partial(
             build_spatial_graph,
             similarity_threshold=similarity_threshold,
-            max_neighbors=max_neighbors,
+            max_similar=max_similar,
             radius=radius,
         )
         super().__init__(input_dim, num_heads, 2, build_graph, dropout)
@@ -221,7 +221,7 @@ class MotionGraphAttention(_StreamGraphAttention):
         num_heads: Heads H.
         adjacency_window: Segments at most so far apart are adjacent.
         similarity_threshold: Cosine similarity that ties two segments.
-        max_neighbors: As for :class:`SemanticGraphAttention`.
+        max_similar: As for :class:`SemanticGraphAttention`.
         dropout: Probability of dropping an attention weight in training.
 
     Shapes:
@@ -238,13 +238,13 @@ class MotionGraphAttention(_StreamGraphAttention):
         *,
         adjacency_window: float = 2,
         similarity_threshold: float = 0.8,
-        max_neighbors: int | None = 16,
+        max_similar: int | None = 16,
         dropout: float = 0.0,
     ):
         build_graph = partial(
             build_temporal_graph,
             adjacency_window=adjacency_window,
             similarity_threshold=similarity_threshold,
-            max_neighbors=max_neighbors,
+            max_similar=max_similar,
         )
         super().__init__(input_dim, num_heads, 1, build_graph, dropout)

@@ -54,8 +54,8 @@ def test_bounds_are_inclusive():
 
 def test_both_rules_leave_both_bits():
     graph = build_temporal_graph(torch.tensor([[0.0], [1.0]]), features=torch.ones(2, 3))
-    assert graph.edge_rule.tolist() == [1, 6, 6, 1]
-    assert EdgeRule(6).label == "adjacent + similar"
+    assert graph.edge_rule.tolist() == [1, 12, 12, 1]
+    assert EdgeRule(12).label == "similar + window"
 
 
 def test_positions_alone_give_king_graph():
@@ -194,7 +194,7 @@ def test_cap_keeps_the_most_similar_and_ties_go_to_the_smaller_index():
 
 def test_cap_leaves_adjacent_edges_alone():
     features = torch.ones(9, 2)
-    graph = build_spatial_graph(generate_spatial_positions(3), features=features, max_neighbors=0)
+    graph = build_spatial_graph(generate_spatial_positions(3), features=features, max_similar=0)
     assert edges(graph) == edges(build_spatial_graph(generate_spatial_positions(3)))
     # all of them are similar too, and say so
     assert set(graph.edge_rule.tolist()) == {EdgeRule.SELF_LOOP, EdgeRule(6)}
@@ -254,7 +254,7 @@ P = generate_spatial_positions(2)
     [
         (
             {"positions": P, "similarity_threshold": torch.zeros(4, 3)},
-            r"must be a number, got float32 \[4, 3\]: features are given by name",
+            r"must be a number, got a tensor \[4, 3\]: features are given by name",
         ),
         ({"positions": P.numpy()}, "positions must be a torch tensor, got ndarray"),
         ({"positions": P, "features": [[1.0]]}, "features must be a torch tensor, got list"),
@@ -284,10 +284,16 @@ P = generate_spatial_positions(2)
         ),
         (
             {"positions": P, "batch": torch.zeros(4).long(), "mask": torch.ones(1, 4).bool()},
-            "not both",
+            r"one of batch, ptr .* got \['batch', 'mask'\]",
         ),
-        ({"positions": P, "max_neighbors": -1}, "max_neighbors must be at least 0.* got -1"),
-        ({"positions": P, "similarity_threshold": torch.nan}, "must be a number, got nan"),
+        (
+            {"positions": P, "max_neighbors": -1},
+            "largest number of neighbours .* at least 0, got -1",
+        ),
+        (
+            {"positions": P, "similarity_threshold": torch.nan},
+            "number, Quantile or TargetDegree, got nan",
+        ),
         (
             {"positions": torch.full((2, 2), torch.inf)},
             "positions must be finite.*node 0 of clip 0",
@@ -320,7 +326,35 @@ def test_not_finite_features_are_placed(value):
         build_spatial_graph(P, features=features)
 
 
-def test_overflow_is_not_called_nan():
-    features = torch.full((4, 2), 3e38)
-    with pytest.raises(ValueError, match="so large that their norm overflows"):
-        build_spatial_graph(P, features=features)
+@pytest.mark.parametrize("size", [3e38, 1e25, 1e-25, 1e-44])
+def test_vectors_of_any_length_have_a_direction(size):
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]) * size
+    graph = build_spatial_graph(P, 0.5, features=features, radius=0)
+    assert edges(graph) == {(0, 0), (1, 1), (2, 2), (3, 3), (0, 1), (1, 0)}
+
+
+def test_what_does_not_exist_takes_no_place_under_the_cap():
+    # All are alike and far apart; by their index, those that do not exist would come first.
+    features, positions = torch.ones(2, 8, 3), torch.arange(8.0)[:, None].repeat(1, 2) * 10
+    mask = torch.ones(2, 8, dtype=torch.bool)
+    mask[0, :3] = mask[1, 1] = False
+    padded = build_spatial_graph(positions, features=features, mask=mask, max_similar=2)
+    for clip, graph in enumerate(padded.to_data_list()):
+        existing = mask[clip]
+        alone = build_spatial_graph(
+            positions[existing], features=features[clip, existing], max_similar=2
+        )
+        assert torch.equal(graph.edge_index, alone.edge_index)
+        assert graph.num_edges == 3 * int(existing.sum())  # two places and the self-loop
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_norm_beyond_half_precision_is_no_overflow(dtype):
+    features = torch.full((4, 768), 3000.0, dtype=dtype)  # norm 83,138; float16 ends at 65,504
+    features[3] *= -1
+    graph = build_spatial_graph(generate_spatial_positions(2), features=features)
+    source, target = graph.edge_index
+    opposite = (source == 3) != (target == 3)
+    assert graph.edge_attr.dtype == dtype
+    expected = torch.where(opposite, -1.0, 1.0).to(dtype)
+    torch.testing.assert_close(graph.edge_attr[:, -1], expected)

@@ -1,8 +1,17 @@
 import pytest
 import torch
 
-from gasmcast import build_spatial_graph, generate_spatial_positions
-from gasmcast.graphs.rules import cosine_similarity, keep_most_similar
+from gasmcast.graphs import Adjacent, EdgeRule, Nearest, Rule, Similar, Window, build_graph
+from gasmcast.graphs.nodes import read_nodes
+from gasmcast.graphs.pairs import Clips
+from gasmcast.graphs.rules import closest
+
+
+def cosine_similarity(features):
+    nodes = read_nodes(None, features, None, None, None)
+    starts = [clip * features.size(1) for clip in range(len(features) + 1)]
+    (pairs,) = Clips(nodes, range(len(features)), starts, 64, 2**30).blocks()
+    return pairs.cosine
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -35,7 +44,7 @@ def test_ties_over_hundreds_of_nodes_go_to_the_smaller_index():
     similarity = torch.ones(2, 300, 300)
     candidates = torch.ones(2, 300, 300, dtype=torch.bool)
     candidates[1, :, :7] = False
-    kept = keep_most_similar(candidates, similarity, 5)
+    kept = closest(candidates, similarity, 5)
     expected = torch.zeros(2, 300, 300, dtype=torch.bool)
     expected[0, :, :5] = expected[1, :, 7:12] = True
     assert torch.equal(kept, expected)
@@ -46,32 +55,117 @@ def test_fewer_candidates_than_places_are_all_kept():
     candidates = torch.rand(2, 6, 6) < 0.4
     similarity = torch.rand(2, 6, 6)
     for places in (6, 10):
-        assert torch.equal(keep_most_similar(candidates, similarity, places), candidates)
-    assert not keep_most_similar(candidates, similarity, 0).any()
+        assert torch.equal(closest(candidates, similarity, places), candidates)
+    assert not closest(candidates, similarity, 0).any()
 
 
-def test_what_does_not_exist_takes_no_place_under_the_cap():
-    # All are alike and far apart; by their index, those that do not exist would come first.
-    features, positions = torch.ones(2, 8, 3), torch.arange(8.0)[:, None].repeat(1, 2) * 10
-    mask = torch.ones(2, 8, dtype=torch.bool)
-    mask[0, :3] = mask[1, 1] = False
-    padded = build_spatial_graph(positions, features=features, mask=mask, max_neighbors=2)
-    for clip, graph in enumerate(padded.to_data_list()):
-        existing = mask[clip]
-        alone = build_spatial_graph(
-            positions[existing], features=features[clip, existing], max_neighbors=2
-        )
-        assert torch.equal(graph.edge_index, alone.edge_index)
-        assert graph.num_edges == 3 * int(existing.sum())  # two places and the self-loop
+def test_each_target_has_room_for_its_own_number():
+    closeness = torch.tensor([[[0.1, 0.5, 0.5, 0.9], [0.3, 0.3, 0.3, 0.3], [0.4, 0.2, 0.1, 0.0]]])
+    candidates = torch.ones(1, 3, 4, dtype=torch.bool)
+    kept = closest(candidates, closeness, torch.tensor([[2, 0, 7]]))
+    assert kept.int().tolist() == [[[0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]]]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_norm_beyond_half_precision_is_no_overflow(dtype):
-    features = torch.full((4, 768), 3000.0, dtype=dtype)  # norm 83,138; float16 ends at 65,504
-    features[3] *= -1
-    graph = build_spatial_graph(generate_spatial_positions(2), features=features)
-    source, target = graph.edge_index
-    opposite = (source == 3) != (target == 3)
-    assert graph.edge_attr.dtype == dtype
-    expected = torch.where(opposite, -1.0, 1.0).to(dtype)
-    torch.testing.assert_close(graph.edge_attr[:, -1], expected)
+# Four nodes in a row; what each pair of rules gives is written out by hand.
+ROW = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+NEAR, FAR = Adjacent(1), Adjacent(2) - Adjacent(1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (NEAR, {(0, 1): 2, (1, 2): 2, (2, 3): 2}),
+        (NEAR | Window(2), {(0, 1): 10, (1, 2): 10, (2, 3): 10, (0, 2): 8, (1, 3): 8}),
+        (NEAR & Window(2), {(0, 1): 10, (1, 2): 10, (2, 3): 10}),
+        (Window(2) - NEAR, {(0, 2): 8, (1, 3): 8}),
+        (~Adjacent(2), {(0, 3): 128}),
+        (FAR | ~Adjacent(2), {(0, 2): 2, (1, 3): 2, (0, 3): 128}),
+        (NEAR & ~Adjacent(2), {}),
+    ],
+)
+def test_rules_compose(rule, expected):
+    graph = build_graph(rule, ROW, self_loops=False)
+    both = {**expected, **{(b, a): bit for (a, b), bit in expected.items()}}
+    pairs = [tuple(pair) for pair in graph.edge_index.t().tolist()]
+    assert dict(zip(pairs, graph.edge_rule.tolist(), strict=True)) == both
+
+
+def test_a_causal_window_looks_back():
+    graph = build_graph(Window(2, causal=True), ROW, self_loops=False)
+    assert graph.edge_index.t().tolist() == [[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]]
+
+
+def test_nearest_in_positions_by_hand():
+    graph = build_graph(Nearest(1), torch.tensor([[0.0], [1.0], [1.5], [9.0]]), self_loops=False)
+    assert graph.edge_index.tolist() == [[1, 2, 1, 2], [0, 1, 2, 3]]
+    assert graph.edge_rule.tolist() == [EdgeRule.NEAREST] * 4
+
+
+def test_gaussian_similarity_by_hand():
+    # exp(-1 / 2) = 0.607 one apart, exp(-4 / 2) = 0.135 two apart
+    for threshold, count in ((0.61, 0), (0.60, 6), (0.14, 6), (0.13, 10)):
+        rule = Similar(threshold, sigma=1.0, space="positions")
+        assert build_graph(rule, ROW, self_loops=False).num_edges == count
+
+
+def test_a_rule_of_ones_own():
+    class SameParity(Rule):
+        def holds(self, pairs):
+            return pairs.displacement(0) % 2 == 0
+
+    graph = build_graph(SameParity() - Adjacent(0), ROW, self_loops=False)
+    assert graph.edge_index.t().tolist() == [[2, 0], [3, 1], [0, 2], [1, 3]]
+    assert graph.edge_rule.tolist() == [EdgeRule.OTHER] * 4
+
+
+def test_a_rule_of_ones_own_must_return_a_matrix_of_bools():
+    class Wrong(Rule):
+        def holds(self, pairs):
+            return pairs.displacement(0)
+
+    message = r"Wrong.holds must return bool \[1, 4, 4\], got float32 \[1, 4, 4\]"
+    with pytest.raises(ValueError, match=message):
+        build_graph(Wrong(), ROW)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Adjacent(-1), "radius must be at least 0, got -1"),
+        (lambda: Adjacent(float("nan")), "radius must be at least 0, got nan"),
+        (lambda: Adjacent(metric="cosine"), "metric must be one of chebyshev, .* got 'cosine'"),
+        (lambda: Window(-2), "size of a window must be at least 0, got -2"),
+        (lambda: Similar("high"), "number, Quantile or TargetDegree, got 'high'"),
+        (lambda: Similar(sigma=0), "sigma must be positive, got 0"),
+        (lambda: Similar(space="time"), "space must be one of features, positions, got 'time'"),
+        (lambda: Similar(space="positions"), "similar positions need sigma"),
+        (lambda: Nearest(-1), "k must be an integer of at least 0, got -1"),
+        (lambda: Nearest(2.5), "k must be an integer of at least 0, got 2.5"),
+        (lambda: Nearest(2, metric="cosine"), "the cosine is for features"),
+        (lambda: Nearest(2).at_most(-1), "largest number of neighbours .* got -1"),
+        (lambda: Nearest(2).at_least(None), "smallest number of neighbours .* got None"),
+    ],
+)
+def test_what_makes_no_rule_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("rule", "inputs", "message"),
+    [
+        (NEAR | Similar(), {"positions": ROW}, "Similar needs features, got none"),
+        (~NEAR, {"features": ROW}, "Adjacent needs positions, got none"),
+        (Nearest(1, "features").at_most(2), {"positions": ROW}, "Nearest needs features, got none"),
+        (NEAR, {}, "Adjacent needs positions"),
+        ("grid", {"positions": ROW}, r"rule must be a Rule, such as .* got 'grid'"),
+    ],
+)
+def test_what_a_rule_lacks_is_named(rule, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        build_graph(rule, **inputs)
+
+
+def test_only_rules_combine():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        NEAR | 3

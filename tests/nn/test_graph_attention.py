@@ -98,7 +98,7 @@ def test_permuting_nodes_permutes_the_result(module, positions, build):
 @pytest.mark.parametrize(("module", "positions", "build"), SMALL)
 def test_prepared_batch_equals_dense(module, positions, build):
     features = torch.randn(3, 6, 16)
-    graph = build(positions, features=features, max_neighbors=16)
+    graph = build(positions, features=features, max_similar=16)
     out, mask = module(graph)
     torch.testing.assert_close(out, module(features, positions))
     assert mask.all()

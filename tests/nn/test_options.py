@@ -24,7 +24,7 @@ from small import IMAGE_SIZE, small_model
 OPTIONS = {
     "similarity_threshold": 0.7,
     "adjacency_window": 1,
-    "max_neighbors": 3,
+    "max_similar": 3,
     "dropout": 0.15,
     "drop_path": 0.35,
 }
@@ -75,12 +75,12 @@ def test_options_arrive_in_the_graphs(make, tmp_path):
     def temporal(**options):
         return build_temporal_graph(time, features=motion, **options).edge_index
 
-    common = {name: OPTIONS[name] for name in ("similarity_threshold", "max_neighbors")}
+    common = {name: OPTIONS[name] for name in ("similarity_threshold", "max_similar")}
     window = {"adjacency_window": OPTIONS["adjacency_window"]}
     assert torch.equal(maps.semantic_graph.edge_index, spatial(**common))
     assert torch.equal(maps.motion_graph.edge_index, temporal(**common, **window))
     # and a default in the place of any of them would have given other edges
-    defaults = {"similarity_threshold": 0.8, "max_neighbors": 16, "adjacency_window": 2}
+    defaults = {"similarity_threshold": 0.8, "max_similar": 16, "adjacency_window": 2}
     for name in common:
         changed = common | {name: defaults[name]}
         assert not torch.equal(maps.semantic_graph.edge_index, spatial(**changed))

@@ -1,0 +1,229 @@
+"""All pairs of nodes of some clips, block by block: what the edge rules decide over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gasmcast.graphs.nodes import Nodes
+
+if TYPE_CHECKING:
+    from gasmcast.graphs.rules import Rule
+
+P_NORMS = {"euclidean": 2.0, "manhattan": 1.0, "chebyshev": torch.inf}
+
+
+class Clips:
+    """Some clips of equal or padded size n: their nodes as dense tensors.
+
+    Attributes:
+        sizes: Nodes of each clip, b numbers.
+        first_nodes: The first node of each clip among those of all clips, [b].
+        positions: [b, n, d], or [1, n, d] where all clips share them; None.
+        features: [b, n, D], float32 or float64, without gradient; None.
+        present: True where a node exists, [b, n]; None: everywhere.
+    """
+
+    def __init__(
+        self, nodes: Nodes, clips: range, starts: list[int], bytes_per_pair: int, max_bytes: int
+    ):
+        self.bytes_per_pair, self.max_bytes = bytes_per_pair, max_bytes
+        self.sizes = nodes.sizes[clips.start : clips.stop]
+        self.num_nodes = max(self.sizes)
+        self.device = nodes.device
+        first, last = starts[clips.start], starts[clips.stop]
+        self.first_nodes = torch.tensor(starts[clips.start : clips.stop], device=self.device)
+        padded = any(size != self.num_nodes for size in self.sizes)
+        self.present = None
+        if padded:
+            sizes = torch.tensor(self.sizes, device=self.device)
+            self.present = torch.arange(self.num_nodes, device=self.device) < sizes.unsqueeze(1)
+        self.positions = None
+        if nodes.positions is not None:
+            positions = nodes.positions.detach()
+            if positions.dtype != torch.float64:
+                positions = positions.float()
+            self.positions = (
+                positions.unsqueeze(0) if nodes.shared else self._dense(positions[first:last])
+            )
+        self.features = self.norms = None
+        if nodes.features is not None:
+            features = nodes.features[first:last].detach()
+            norms = nodes.norms[first:last]
+            self.features = self._dense(features.to(norms.dtype))
+            self.norms = self._dense(norms)
+        self.thresholds: dict[Rule, Tensor] = {}
+
+    def _dense(self, flat: Tensor) -> Tensor:
+        if self.present is None:
+            return flat.view(len(self.sizes), self.num_nodes, *flat.shape[1:])
+        dense = flat.new_zeros(*self.present.shape, *flat.shape[1:])
+        dense[self.present] = flat
+        return dense
+
+    @cached_property
+    def directions(self) -> tuple[Tensor, Tensor]:
+        """Features [b, n, D] and factors [b, n] whose product has length 1, or 0."""
+        features, norms = self.features, self.norms
+        # The product of two vectors longer or shorter than this would leave float32's range.
+        unusual = (norms < 1e-15) | (norms > 1e15)
+        if self.present is not None:
+            unusual &= self.present
+        if bool(unusual.any()):
+            exponent = features.abs().amax(dim=-1).frexp().exponent.clamp_(-126, 126)
+            features = features.ldexp(-exponent.unsqueeze(-1))
+            norms = torch.linalg.vector_norm(features, dim=-1)
+        return features, norms.reciprocal().masked_fill_(norms == 0, 0.0)
+
+    def blocks(self) -> Iterator[Pairs]:
+        """All targets at once where they fit ``max_bytes``, else runs of target rows."""
+        num_nodes, tile = self.num_nodes, self._tile
+        if num_nodes == 0:
+            return
+        row_bytes = num_nodes * self.bytes_per_pair
+        rows = num_nodes
+        if len(self.sizes) * num_nodes * row_bytes > self.max_bytes:
+            while tile > 1 and tile * row_bytes > self.max_bytes:
+                tile //= 2
+            rows = self.max_bytes // row_bytes // tile * tile
+            if rows == 0:
+                raise ValueError(
+                    f"max_bytes must be at least {row_bytes} for a clip of {num_nodes} nodes, "
+                    f"got {self.max_bytes}"
+                )
+        for start in range(0, num_nodes, rows):
+            yield Pairs(self, range(start, min(start + rows, num_nodes)), tile)
+
+    @property
+    def _tile(self) -> int:
+        # Of the sizes of one matrix product, the fastest; large ones keep a GPU busy.
+        if self.device.type != "cpu":
+            return 2048
+        return 128 if self.num_nodes <= 1024 else 256
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of the targets in ``rows`` with all sources of the same clip.
+
+    What an own :class:`~gasmcast.graphs.Rule` decides over. Matrices are [b, m, n] for b clips,
+    m targets and n sources; b is 1 where all clips agree.
+
+    Attributes:
+        clips: The clips.
+        rows: The targets.
+        tile: Side of the blocks of one matrix product.
+    """
+
+    clips: Clips
+    rows: range
+    tile: int
+    _bits: dict[Rule, Tensor] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all targets of the clips are here."""
+        return len(self.rows) == self.clips.num_nodes
+
+    @cached_property
+    def others(self) -> Tensor:
+        """True where source and target are two nodes that exist."""
+        sources = torch.arange(self.clips.num_nodes, device=self.clips.device)
+        targets = sources[self.rows.start : self.rows.stop]
+        others = (targets.unsqueeze(1) != sources).unsqueeze(0)
+        present = self.clips.present
+        if present is not None:
+            others = others & present.unsqueeze(1)
+            others &= present[:, self.rows.start : self.rows.stop].unsqueeze(2)
+        return others
+
+    def displacement(self, axis: int) -> Tensor:
+        """Coordinate ``axis`` of the source minus that of the target."""
+        along = self.clips.positions[..., axis]
+        return along.unsqueeze(1) - along[:, self.rows.start : self.rows.stop].unsqueeze(2)
+
+    def distance(
+        self,
+        space: str = "positions",
+        metric: str = "euclidean",
+        axes: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        """Distances in positions or features, each pair by itself: equal pairs come out equal."""
+        points = self.clips.positions if space == "positions" else self.clips.features
+        if axes is not None:
+            points = points[..., list(axes)]
+        if space == "features" and bool((self.clips.norms > 1e15).any()):
+            points = points.double()  # the squares would leave float32's range
+        return torch.cdist(
+            points[:, self.rows.start : self.rows.stop],
+            points,
+            p=P_NORMS[metric],
+            compute_mode="donot_use_mm_for_euclid_dist",
+        )
+
+    @cached_property
+    def cosine(self) -> Tensor:
+        r"""Cosine similarity of the features, :math:`s_{ij} = x_i \cdot x_j / (|x_i| |x_j|)`.
+
+        Symmetric to the last bit: one triangle is computed, tile by tile, and mirrored, so a
+        threshold never makes an edge in one direction only. In float32, or in float64 for float64
+        features. A zero vector has similarity 0 to every other node; every node has 1 to itself.
+        """
+        features, factors = self.clips.directions
+        count, tile = self.clips.num_nodes, self.tile
+        rows = self.rows
+        if self.whole and count <= tile:
+            cosine = self._cosine_tile(features, factors, range(count), range(count))
+        else:
+            cosine = features.new_empty(len(features), len(rows), count)
+            for i in _runs(rows, tile):
+                here = slice(i.start - rows.start, i.stop - rows.start)
+                for j in _runs(range(count), tile):
+                    if j.start >= i.start:
+                        part = self._cosine_tile(features, factors, i, j)
+                        cosine[:, here, j.start : j.stop] = part
+                        if j.start > i.start and j.stop <= rows.stop:
+                            there = slice(j.start - rows.start, j.stop - rows.start)
+                            cosine[:, there, i.start : i.stop] = part.transpose(1, 2)
+                    elif j.start < rows.start:
+                        part = self._cosine_tile(features, factors, j, i)
+                        cosine[:, here, j.start : j.stop] = part.transpose(1, 2)
+        cosine.diagonal(rows.start, dim1=1, dim2=2).fill_(1.0)
+        return cosine
+
+    @staticmethod
+    def _cosine_tile(features: Tensor, factors: Tensor, i: range, j: range) -> Tensor:
+        tile = torch.bmm(
+            features[:, i.start : i.stop], features[:, j.start : j.stop].transpose(1, 2)
+        )
+        tile.mul_(factors[:, i.start : i.stop, None]).mul_(factors[:, None, j.start : j.stop])
+        if i == j:
+            tile = tile.triu_(1).add_(tile.transpose(1, 2).clone())
+        return tile.clamp_(-1.0, 1.0)
+
+    def closeness(self, space: str | None = None, metric: str | None = None) -> Tensor:
+        """What neighbours are ranked by, larger is closer.
+
+        By default the cosine similarity where there are features, else minus the Euclidean
+        distance of the positions.
+        """
+        if metric is None:
+            has_features = self.clips.features is not None
+            space, metric = ("features", "cosine") if has_features else ("positions", "euclidean")
+        return self.cosine if metric == "cosine" else -self.distance(space, metric)
+
+    def bits(self, rule: Rule) -> Tensor:
+        """The edges that a rule makes, as bits of :class:`EdgeRule`; decided once a rule."""
+        if rule not in self._bits:
+            self._bits[rule] = rule.bits(self)
+        return self._bits[rule]
+
+
+def _runs(whole: range, length: int) -> Iterator[range]:
+    for start in range(whole.start, whole.stop, length):
+        yield range(start, min(start + length, whole.stop))
