@@ -21,6 +21,9 @@ from gasmcast.graphs.rules import Adjacent, Rule, Similar, Window
 from gasmcast.graphs.spanning_tree import maximum_spanning_tree
 from gasmcast.graphs.thresholds import Quantile, TargetDegree
 
+# Measured: 8 for the named builders, 35 for a rule with everything in it, 47 in float64.
+BYTES_PER_PAIR = 64
+
 
 class GraphOptions(TypedDict, total=False):
     """What all builders take; :func:`build_graph` says what it means."""
@@ -294,14 +297,15 @@ def build_spatiotemporal_graph(
     _check_coordinates("spatio-temporal", positions, 3, "3")
     if temporal_threshold is None:
         temporal_threshold = similarity_threshold
+    same_frame = Window(0)
     within: Rule = Adjacent(radius, axes=(0, 1))
-    between: Rule = Window(window, causal) - Window(0)
+    between: Rule = Window(window, causal) - same_frame
     if features is None:
         between &= within
     else:
         within |= Similar(similarity_threshold)
         between &= Similar(temporal_threshold)
-    return build_graph(within - ~Window(0) | between, positions, features=features, **options)
+    return build_graph(within - ~same_frame | between, positions, features=features, **options)
 
 
 def target_ptr(data: Data) -> Tensor:
@@ -369,11 +373,10 @@ def _find_edges(
 ) -> Edges:
     """The one engine under all builders: block by block, all pairs to edges."""
     starts = [0, *accumulate(nodes.sizes)]
-    bytes_per_pair = 64
     found = []
     with torch.no_grad(), _full_precision(nodes.device):
-        for run in nodes.blocks(bytes_per_pair, max_bytes):
-            clips = Clips(nodes, run, starts, bytes_per_pair, max_bytes)
+        for run in nodes.blocks(BYTES_PER_PAIR, max_bytes):
+            clips = Clips(nodes, run, starts, BYTES_PER_PAIR, max_bytes)
             tree = None
             for pairs in clips.blocks():
                 if connected and tree is None:

@@ -174,8 +174,8 @@ def _clip_faults(data: Data, usable: bool) -> Iterator[str]:
             yield f"ptr must be int64 [B + 1], got {_shape(ptr)}"
             ptr = None
         elif ptr[0] != 0 or ptr[-1] != num_nodes or (ptr.diff() < 0).any():
-            ends = f"{int(ptr[0])} to {int(ptr[-1])}"
-            yield f"ptr must rise from 0 to the {num_nodes} nodes, got {ends}"
+            came = ptr.tolist() if len(ptr) < 20 else f"{int(ptr[0])} to {int(ptr[-1])}"
+            yield f"ptr must rise from 0 to the {num_nodes} nodes, got {came}"
             ptr = None
     if batch is not None and ptr is not None:
         clips = len(ptr) - 1

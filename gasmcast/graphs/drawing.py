@@ -55,8 +55,8 @@ def draw_graph(
         ax: Where to draw; a new figure by default.
         top_k: Of the edges that can tie a node to any number of others, each node's ``top_k`` most
             similar are drawn (the shortest, where the graph knows no similarity), so that a dense
-            graph stays readable. These are the edges by ``SIMILAR`` or ``OTHER`` alone, those
-            between frames, and, without ``edge_rule``, all. None: draw all.
+            graph stays readable. These are the edges by ``SIMILAR`` or ``OTHER`` alone and those
+            between frames. None: draw all.
 
     Returns:
         The axes.
@@ -77,7 +77,7 @@ def draw_graph(
     if image is not None:
         _show_images(ax, image, layout)
     pairs, rules = _pairs_to_draw(data, layout, top_k)
-    kinds = rules.unique().tolist()
+    kinds = sorted(rules.unique().tolist(), key=lambda rule: (rule.bit_count(), rule))
     for rule in kinds:
         lines, across = _lines(layout, pairs[:, rules == rule])
         strong = layout.flat or (bool(rule & ~UNBOUNDED) and not across)
@@ -189,7 +189,7 @@ def _pairs_to_draw(data: Data, layout: _Layout, top_k: int | None) -> tuple[Tens
     keep = edge_index[0] != edge_index[1]
     if top_k is not None:
         across = layout.frame[edge_index[0]] != layout.frame[edge_index[1]]
-        thin = keep & ((rule & ~UNBOUNDED) == 0)
+        thin = keep & (rule > 0) & ((rule & ~UNBOUNDED) == 0)  # without edge_rule none is known
         thin |= across & (rule & (EdgeRule.FILLED | EdgeRule.TREE) == 0)
         source, target = edge_index[:, thin]
         closeness = measures(data).get("similarity")
@@ -271,8 +271,8 @@ def _legend(ax: Axes, kinds: list[int], points_below: float) -> None:
         for rule in kinds
     ]
     # In one row where that fits, else in columns, by the usual width of a letter in points.
-    width = ax.get_window_extent().width / ax.figure.dpi * 72 + 16
-    widths = [4.6 * len(label) + 40 for label in labels]
+    width = ax.get_window_extent().width / ax.figure.dpi * 72 + 10
+    widths = [4.2 * len(label) + 38 for label in labels]
     columns = len(labels) if sum(widths) <= width else max(int(width // max(widths)), 1)
     # A fixed distance below the axes, however high they are.
     below = ScaledTranslation(0, -points_below / 72, ax.figure.dpi_scale_trans)
@@ -284,6 +284,8 @@ def _legend(ax: Axes, kinds: list[int], points_below: float) -> None:
         bbox_to_anchor=(0.5, 0),
         bbox_transform=ax.transAxes + below,
         ncols=columns,
+        handlelength=2.6,  # shows all stripes of three rules
+        columnspacing=1.2,
         frameon=False,
         fontsize="small",
     )
@@ -302,19 +304,22 @@ def _frame_axes(ax: Axes, layout: _Layout, pairs: Tensor) -> None:
     ax.set(aspect="equal", xticks=[], yticks=[])
     ax.set(xlim=(left - 0.5, right + 0.5), ylim=(bottom + 0.5, top - 0.5))
     if layout.times:
-        from matplotlib.patches import Rectangle
+        _frame_frames(ax, layout, pairs)
 
-        lefts = [left - 0.5 + number * layout.step for number in range(len(layout.times))]
-        size = (right - left + 1, bottom - top + 1)
-        for x in lefts:
-            ax.add_patch(
-                Rectangle((x, top - 0.5), *size, fill=False, ec="#bbbbbb", lw=0.8, zorder=1)
-            )
-        ax.set_xticks([x + size[0] / 2 for x in lefts], [f"t = {time:g}" for time in layout.times])
-        ax.tick_params(length=0, labelsize="small")
-        ax.spines[:].set_visible(False)
-        # Room for the bows above the top row.
-        ax.set(
-            xlim=(left - 1, lefts[-1] + size[0] + 0.5),
-            ylim=(bottom + 0.6, top - 0.5 - 0.12 * layout.step),
-        )
+
+def _frame_frames(ax: Axes, layout: _Layout, pairs: Tensor) -> None:
+    """A box around each frame, its time below, and room for the bows above."""
+    from matplotlib.patches import Rectangle
+
+    (left, top), (right, bottom) = layout.low, layout.high
+    size = (right - left + 1, bottom - top + 1)
+    lefts = [left - 0.5 + number * layout.step for number in range(len(layout.times))]
+    for x in lefts:
+        ax.add_patch(Rectangle((x, top - 0.5), *size, fill=False, ec="#bbbbbb", lw=0.8, zorder=1))
+    ax.set_xticks([x + size[0] / 2 for x in lefts], [f"t = {time:g}" for time in layout.times])
+    ax.tick_params(length=0, labelsize="small")
+    ax.spines[:].set_visible(False)
+    across = layout.frame[pairs[0]] != layout.frame[pairs[1]]
+    bows = _bows(*layout.places[pairs[:, across]])
+    highest = min(top - 0.5, float(bows[..., 1].min())) if len(bows) else top - 0.5
+    ax.set(xlim=(left - 0.7, lefts[-1] + size[0] + 0.2), ylim=(bottom + 0.7, highest - 0.2))

@@ -96,7 +96,7 @@ def make_undirected(edges: Edges, num_nodes: int) -> Edges:
     key = torch.cat([target * num_nodes + source, source * num_nodes + target])
     key, order = key.sort(stable=True)
     again = key[1:] == key[:-1]  # an edge and the reverse of its reverse: at most two are equal
-    first = torch.nn.functional.pad(~again, (1, 0), value=True)
+    first = torch.nn.functional.pad(~again, (1, 0), value=True)[: len(key)]
     index = torch.stack([key % max(num_nodes, 1), key // max(num_nodes, 1)])[:, first]
     rule = similarity = None
     if edges.rule is not None:

@@ -133,7 +133,7 @@ def graph_report(data: Data, labels: Tensor | None = None) -> GraphReport:
         nodes                     8
         edges                     34
           self-loop               8 (23.5%)
-          adjacent                26 (76.5%)
+          window                  26 (76.5%)
         neighbours of a node      2 to 4, mean 3.2
         isolated nodes            0
         components                1

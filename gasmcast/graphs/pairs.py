@@ -57,7 +57,7 @@ class Clips:
             norms = nodes.norms[first:last]
             self.features = self._dense(features.to(norms.dtype))
             self.norms = self._dense(norms)
-        self.thresholds: dict[Rule, Tensor] = {}
+        self.thresholds: dict[int, Tensor] = {}
 
     def _dense(self, flat: Tensor) -> Tensor:
         if self.present is None:
@@ -123,7 +123,7 @@ class Pairs:
     clips: Clips
     rows: range
     tile: int
-    _bits: dict[Rule, Tensor] = field(default_factory=dict)
+    _bits: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -144,6 +144,7 @@ class Pairs:
 
     def displacement(self, axis: int) -> Tensor:
         """Coordinate ``axis`` of the source minus that of the target."""
+        self._check_axes((axis,))
         along = self.clips.positions[..., axis]
         return along.unsqueeze(1) - along[:, self.rows.start : self.rows.stop].unsqueeze(2)
 
@@ -156,6 +157,7 @@ class Pairs:
         """Distances in positions or features, each pair by itself: equal pairs come out equal."""
         points = self.clips.positions if space == "positions" else self.clips.features
         if axes is not None:
+            self._check_axes(axes)
             points = points[..., list(axes)]
         if space == "features" and bool((self.clips.norms > 1e15).any()):
             points = points.double()  # the squares would leave float32's range
@@ -217,11 +219,16 @@ class Pairs:
             space, metric = ("features", "cosine") if has_features else ("positions", "euclidean")
         return self.cosine if metric == "cosine" else -self.distance(space, metric)
 
+    def _check_axes(self, axes: tuple[int, ...]) -> None:
+        count = self.clips.positions.size(-1)
+        if not all(-count <= axis < count for axis in axes):
+            raise ValueError(f"positions have {count} coordinates, got axes {axes}")
+
     def bits(self, rule: Rule) -> Tensor:
         """The edges that a rule makes, as bits of :class:`EdgeRule`; decided once a rule."""
-        if rule not in self._bits:
-            self._bits[rule] = rule.bits(self)
-        return self._bits[rule]
+        if id(rule) not in self._bits:  # by identity: a rule of one's own need not be hashable
+            self._bits[id(rule)] = rule.bits(self)
+        return self._bits[id(rule)]
 
 
 def _runs(whole: range, length: int) -> Iterator[range]:

@@ -221,9 +221,9 @@ class Similar(Rule):
         threshold = self.threshold
         if isinstance(threshold, Quantile | TargetDegree):
             thresholds = pairs.clips.thresholds
-            if self not in thresholds:
-                thresholds[self] = find_threshold(threshold, pairs, self._similarity)
-            threshold = thresholds[self]
+            if id(self) not in thresholds:
+                thresholds[id(self)] = find_threshold(threshold, pairs, self._similarity)
+            threshold = thresholds[id(self)]
         return self._similarity(pairs) >= threshold
 
     def _similarity(self, pairs: Pairs) -> Tensor:

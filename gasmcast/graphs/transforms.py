@@ -7,6 +7,7 @@ from inspect import Parameter, signature
 from typing import Any, ClassVar, Unpack
 
 import torch
+from torch.utils.data import IterDataPipe
 from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
@@ -32,11 +33,13 @@ class _GraphTransform(BaseTransform):
     Attributes:
         builder: What makes the graph.
         num_coordinates: Columns of the positions that the builder takes.
+        needs_positions: Whether it cannot do without them.
         parameters: What the transform was made with, defaults included.
     """
 
     builder: ClassVar[Callable[..., Data | Batch]]
     num_coordinates: ClassVar[int]
+    needs_positions: ClassVar[bool] = True
 
     def __init__(self, **parameters: Any) -> None:
         name, defaults = type(self).__name__, self._defaults()
@@ -59,7 +62,7 @@ class _GraphTransform(BaseTransform):
                 "HeteroData, give it one kind of nodes as Data"
             )
         pos, x = data.get("pos"), data.get("x")
-        if pos is None and (x is None or self.builder is not build_graph):
+        if pos is None and (x is None or self.needs_positions):
             missing = "neither pos nor x" if x is None else "no pos"
             raise ValueError(f"{name} found {missing} in {data}")
         ptr, batch = data.get("ptr"), data.get("batch")
@@ -114,7 +117,13 @@ def _edge_attributes(data: Data) -> list[str]:
     return [*names, *(name for name in followers if name in data and name not in names)]
 
 
-@functional_transform("spatial_graph")
+def _functional_transform(name: str) -> Callable[[type], type]:
+    # torch refuses a name that it knows, so this module could not be reloaded.
+    IterDataPipe.functions.pop(name, None)
+    return functional_transform(name)
+
+
+@_functional_transform("spatial_graph")
 class SpatialGraph(_GraphTransform):
     r"""Edges between adjacent or similar patches (functional name: :obj:`spatial_graph`).
 
@@ -139,12 +148,11 @@ class SpatialGraph(_GraphTransform):
         >>> from torch_geometric.data import Data
         >>> from gasmcast import generate_spatial_positions
         >>> from gasmcast.graphs import SpatialGraph
-        >>> data = Data(pos=generate_spatial_positions(3), y=7)
         >>> transform = SpatialGraph(metric="manhattan")
         >>> transform
         SpatialGraph(metric='manhattan')
-        >>> transform(data)
-        Data(pos=[9, 2], y=7, edge_index=[2, 33], edge_attr=[33, 3], edge_rule=[33])
+        >>> transform(Data(pos=generate_spatial_positions(3), name="tiny"))
+        Data(pos=[9, 2], name='tiny', edge_index=[2, 33], edge_attr=[33, 3], edge_rule=[33])
     """
 
     builder = staticmethod(build_spatial_graph)
@@ -168,7 +176,7 @@ class SpatialGraph(_GraphTransform):
         )
 
 
-@functional_transform("temporal_graph")
+@_functional_transform("temporal_graph")
 class TemporalGraph(_GraphTransform):
     r"""Edges between near or similar segments (functional name: :obj:`temporal_graph`).
 
@@ -216,7 +224,7 @@ class TemporalGraph(_GraphTransform):
         )
 
 
-@functional_transform("spatiotemporal_graph")
+@_functional_transform("spatiotemporal_graph")
 class SpatiotemporalGraph(_GraphTransform):
     r"""Edges inside frames and between them (functional name: :obj:`spatiotemporal_graph`).
 
@@ -267,7 +275,7 @@ class SpatiotemporalGraph(_GraphTransform):
         )
 
 
-@functional_transform("rule_graph")
+@_functional_transform("rule_graph")
 class RuleGraph(_GraphTransform):
     r"""The edges that a rule makes (functional name: :obj:`rule_graph`).
 
@@ -294,6 +302,7 @@ class RuleGraph(_GraphTransform):
 
     builder = staticmethod(build_graph)
     num_coordinates = 1
+    needs_positions = False
 
     def __init__(self, rule: Rule, **options: Unpack[GraphOptions]) -> None:
         super().__init__(rule=rule, **options)

@@ -14,6 +14,7 @@ from gasmcast import (
     generate_spatial_positions,
     generate_temporal_positions,
 )
+from gasmcast.graphs import Adjacent, build_graph
 
 
 def edges(data: Data) -> set[tuple[int, int]]:
@@ -358,3 +359,11 @@ def test_a_norm_beyond_half_precision_is_no_overflow(dtype):
     assert graph.edge_attr.dtype == dtype
     expected = torch.where(opposite, -1.0, 1.0).to(dtype)
     torch.testing.assert_close(graph.edge_attr[:, -1], expected)
+
+
+def test_undirected_graphs_without_edges():
+    rule = Adjacent(1)
+    for positions in (torch.empty(0, 2), torch.zeros(1, 2), torch.tensor([[0.0], [5.0]])):
+        graph = build_graph(rule, positions, undirected=True, self_loops=False)
+        assert graph.edge_index.shape == (2, 0)
+        assert graph.edge_attr.shape == (0, positions.size(1) + 1)

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -169,3 +171,21 @@ def test_what_a_rule_lacks_is_named(rule, inputs, message):
 def test_only_rules_combine():
     with pytest.raises(TypeError, match="unsupported operand"):
         NEAR | 3
+
+
+@pytest.mark.parametrize("rule", [Adjacent(axes=(0, 1)), Window(axis=-2)])
+def test_axes_that_do_not_exist_are_named(rule):
+    with pytest.raises(ValueError, match=r"positions have 1 coordinates, got axes \("):
+        build_graph(rule, ROW)
+
+
+def test_a_rule_of_ones_own_need_not_be_hashable():
+    @dataclass
+    class Times(Rule):
+        numbers: list[int]
+
+        def holds(self, pairs):
+            return torch.isin(pairs.displacement(0), torch.tensor(self.numbers))
+
+    graph = build_graph(Times([2.0, 3.0]) - Times([3.0]), ROW, self_loops=False)
+    assert graph.edge_index.t().tolist() == [[2, 0], [3, 1]]

@@ -1,0 +1,162 @@
+"""Time and peak memory of several ways to do the same, measured against each other in one run."""
+
+import gc
+import random
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure, and where.
+
+    Attributes:
+        device: ``"cpu"`` or a CUDA device.
+        seconds: Timing of one comparison stops after so long, though not before ``min_rounds``.
+        min_rounds: Rounds at least, in each of which every way is called once.
+        max_rounds: Rounds at most.
+        tiny: A try at small sizes: it shows that the benchmark runs, and its figures mean nothing.
+    """
+
+    device: str = "cpu"
+    seconds: float = 60.0
+    min_rounds: int = 7
+    max_rounds: int = 50
+    tiny: bool = False
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to do it.
+
+    Attributes:
+        name: As the table gives it.
+        call: Does it.
+        memory: Who allocates: ``"torch"``, or ``"python"`` for Python objects and numpy arrays.
+    """
+
+    name: str
+    call: Callable[[], object]
+    memory: str = "torch"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles of repeated measurements."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        if len(values) == 1:
+            return cls(*values * 3)
+        return cls(*statistics.quantiles(values, n=4, method="inclusive"))
+
+    def __str__(self) -> str:
+        low, median, high = (_three_digits(x) for x in (self.low, self.median, self.high))
+        return f"{median} ({low} to {high})"
+
+
+class Measured:
+    """What :func:`measure` found, by the names of the ways."""
+
+    def __init__(self, seconds: dict[str, list[float]], peak_bytes: dict[str, int]):
+        self._seconds, self.peak_bytes = seconds, peak_bytes
+        self.rounds = len(next(iter(seconds.values())))
+
+    def milliseconds(self, name: str) -> Spread:
+        return Spread.of([1000 * seconds for seconds in self._seconds[name]])
+
+    def ratio(self, name: str, reference: str) -> Spread:
+        """Time of one way in times of another, taken round by round."""
+        rounds = zip(self._seconds[name], self._seconds[reference], strict=True)
+        return Spread.of([seconds / base for seconds, base in rounds])
+
+
+def measure(ways: Sequence[Way], effort: Effort) -> Measured:
+    """Time all ways in turn, round after round, in an order drawn anew for each round.
+
+    What else the machine does then meets all ways alike, and ratios within a round hold where times
+    do not. Peak memory is measured first, in a call of its own that also warms up.
+    """
+    peaks = {way.name: peak_bytes(way.call, effort.device, way.memory) for way in ways}
+    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+    order = random.Random(0)
+    begin = time.perf_counter()
+    for count in range(effort.max_rounds):
+        if count >= effort.min_rounds and time.perf_counter() - begin > effort.seconds:
+            break
+        for way in order.sample(ways, len(ways)):
+            seconds[way.name].append(_seconds(way.call, effort.device))
+    return Measured(seconds, peaks)
+
+
+def _seconds(call: Callable[[], object], device: str) -> float:
+    gc.collect()
+    gc.disable()  # a collection would be put down to whichever way it happens to interrupt
+    try:
+        _synchronize(device)
+        begin = time.perf_counter()
+        result = call()
+        _synchronize(device)
+        end = time.perf_counter()
+    finally:
+        gc.enable()
+    del result  # inside the function, but after the clock
+    return end - begin
+
+
+def peak_bytes(call: Callable[[], object], device: str = "cpu", memory: str = "torch") -> int:
+    """Most bytes that were allocated at one time during a call, its result included.
+
+    What was there before the call, such as its input, does not count. Of torch on the CPU: every
+    allocation for tensors, the scratch space within an operator too, as the profiler records it;
+    the same at each call. On CUDA: as torch's caching allocator counts. Of Python: objects and
+    numpy arrays, as tracemalloc counts.
+    """
+    call()  # what is allocated once and kept is not the call's
+    gc.collect()
+    if memory == "python":
+        tracemalloc.start()
+        try:
+            result = call()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        result = call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = call()
+    del result
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    live = peak = 0
+    for _, change in changes:
+        live += change
+        peak = max(peak, live)
+    return peak
+
+
+def _synchronize(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _three_digits(value: float) -> str:
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}"

@@ -1,0 +1,123 @@
+import pytest
+import torch
+from torch_geometric.utils import to_networkx as pyg_to_networkx
+
+from benchmarks import graph_rivals, graphs
+from benchmarks.measure import Effort, Measured, Way, measure, peak_bytes
+from benchmarks.page import table, write_section
+from gasmcast.graphs import build_spatial_graph, to_networkx
+
+TINY = Effort(seconds=0, min_rounds=1, tiny=True)
+
+
+def test_graphs_runs_and_writes_its_section(tmp_path):
+    page = tmp_path / "benchmarks.md"
+    page.write_text("before\n\n<!-- begin: graphs -->\nlast figures\n<!-- end: graphs -->\n\nafter\n")
+    write_section(page, "graphs", graphs.run(TINY))  # it checks the edges of all ways by itself
+    text = page.read_text()
+    before, section = text.split("<!-- begin: graphs -->")
+    section, after = section.split("<!-- end: graphs -->")
+    assert (before, after) == ("before\n\n", "\n\nafter\n")
+    assert "last figures" not in section
+    for name in (graphs.EDGE_LIST, graphs.SKLEARN_EDGES, graphs.VIG, "to_networkx"):
+        assert f"| {name} |" in section or f"{name} |" in section
+    for case in graphs.TINY_CASES:
+        assert f"| {case.name} |" in section
+
+
+@pytest.mark.parametrize("case", graphs.TINY_CASES, ids=lambda case: case.name)
+def test_ways_agree_in_edges_and_order(case):
+    features, positions = case.features(), case.positions()
+    near = graph_rivals.sklearn_near(positions.numpy(), case.radius)
+    sklearn = graph_rivals.sklearn_edges(features.numpy(), graphs.THRESHOLD, near)
+    bare = graph_rivals.bare_edges(features, graphs.THRESHOLD, torch.from_numpy(near.toarray() > 0))
+    assert torch.equal(sklearn, bare)
+    similar = sum(matrix.nnz for matrix in graph_rivals.sklearn_similar(features.numpy(), 0.8))
+    assert graph_rivals.bare(features, 0.8).sum() == similar
+    assert near.nnz * case.clips < len(sklearn[0])  # similarity makes some of the edges
+
+
+def test_a_wrong_edge_is_noticed():
+    case = graphs.TINY_CASES[0]
+    features = case.features()
+    edges = graph_rivals.bare_edges(features, graphs.THRESHOLD)
+    graphs.check_same_edges(edges, edges.clone(), features)
+    with pytest.raises(RuntimeError, match="1 edges are in one list"):
+        graphs.check_same_edges(edges, edges[:, 1:], features)
+    with pytest.raises(RuntimeError, match="different orders"):
+        graphs.check_same_edges(edges, edges.flip(1), features)
+    neighbours = graph_rivals.vig_neighbours(features, 2)
+    number = torch.arange(case.clips).view(-1, 1, 1) * features.size(1)
+    edges = (neighbours + number).flatten(1)
+    edges = edges[:, edges[0] != edges[1]]
+    graphs.check_same_neighbours(edges, neighbours, features)
+    with pytest.raises(RuntimeError, match="ViG's way has"):
+        graphs.check_same_neighbours(edges[:, 1:], neighbours, features)
+    farthest = (features[0, 0] @ features[0].T).argmin()
+    edges[0, 0] = farthest
+    with pytest.raises(RuntimeError, match="2 neighbours are in one graph"):
+        graphs.check_same_neighbours(edges, neighbours, features)
+
+
+def test_vig_neighbours_by_hand():
+    # Angles of 0, 20, 30 and 90 degrees; lengths do not matter.
+    angle = torch.tensor([0.0, 20.0, 30.0, 90.0]).deg2rad()
+    features = torch.stack([angle.cos(), angle.sin()], dim=1) * torch.tensor([[1], [2], [3], [4]])
+    neighbours = graph_rivals.vig_neighbours(features.unsqueeze(0), 1)
+    assert neighbours.tolist() == [
+        [[[0, 1], [1, 2], [2, 1], [3, 2]]],
+        [[[0, 0], [1, 1], [2, 2], [3, 3]]],
+    ]
+
+
+def test_both_exports_to_networkx_say_the_same():
+    case = graphs.TINY_CASES[0]
+    graph = build_spatial_graph(case.positions(), features=case.features()[0])
+    ours = to_networkx(graph)
+    pyg = pyg_to_networkx(graphs.pyg_attributes(graph), ["pos"], ["rule", "distance", "similarity"])
+    assert dict(ours.edges) == dict(pyg.edges)
+    assert [list(pos) for pos in dict(ours.nodes(data="pos")).values()] == [
+        pos for _, pos in pyg.nodes(data="pos")
+    ]
+
+
+def test_peak_memory_by_hand():
+    def call():
+        first = torch.zeros(1000)  # 4000 bytes
+        second = first + 1  # 8000
+        del first  # 4000
+        return second.double()  # 12000
+
+    big = torch.zeros(10_000)
+    assert peak_bytes(call) == peak_bytes(call) == 12_000
+    assert peak_bytes(lambda: big.view(100, 100)) == 0  # the input does not count
+    assert peak_bytes(big.abs) == 40_000
+    assert 10**6 <= peak_bytes(lambda: bytearray(10**6), memory="python") < 10**6 + 10_000
+
+
+def test_every_way_is_timed_in_every_round():
+    calls = []
+    ways = [Way(name, lambda name=name: calls.append(name)) for name in "ab"]
+    measured = measure(ways, Effort(seconds=0, min_rounds=3))
+    assert measured.rounds == 3
+    assert sorted(calls[-6:-4]) == sorted(calls[-4:-2]) == sorted(calls[-2:]) == ["a", "b"]
+
+
+def test_ratios_are_taken_round_by_round():
+    # The second round was slow for both.
+    measured = Measured({"a": [0.2, 0.8, 0.4], "b": [0.1, 0.4, 0.1]}, {"a": 0, "b": 0})
+    ratio = measured.ratio("a", "b")
+    assert (ratio.low, ratio.median, ratio.high) == (2, 2, 3)
+    assert str(ratio) == "2.00 (2.00 to 3.00)"
+    assert measured.milliseconds("a").median == 400
+
+
+def test_table():
+    assert table(("a", "b"), [("x", 1.5)]) == "| a | b |\n| --- | --: |\n| x | 1.5 |"
+
+
+def test_markers_must_be_there(tmp_path):
+    page = tmp_path / "benchmarks.md"
+    page.write_text("<!-- end: graphs -->\n<!-- begin: graphs -->\n")
+    with pytest.raises(ValueError, match="must have one line '<!-- begin: graphs -->' and, below"):
+        write_section(page, "graphs", "text")
