@@ -9,13 +9,17 @@ from PIL import Image
 from torch.nn import functional as F
 
 from gasmcast import (
+    build_graph,
     build_spatial_graph,
+    build_spatiotemporal_graph,
     build_temporal_graph,
     draw_graph,
     generate_spatial_positions,
+    generate_spatiotemporal_positions,
     generate_temporal_positions,
 )
 from gasmcast.datasets import APPEARANCES, MOTIONS, render_clip
+from gasmcast.graphs import Adjacent, Nearest, Similar, TargetDegree
 
 
 def rendered() -> Figure:
@@ -30,11 +34,16 @@ def rendered() -> Figure:
     return figure
 
 
-def graphs() -> Figure:
-    """A spatial graph over its frame, patches compared by colour, and a temporal graph."""
+def _frame_and_patches() -> tuple[torch.Tensor, torch.Tensor]:
+    """A frame in 7 x 7 patches, compared by their colours."""
     frame = render_clip("turn_clockwise", "plain", seed=6, size=224)[12].float() / 255
     patches = F.unfold(F.adaptive_avg_pool2d(frame, 28)[None], kernel_size=4, stride=4)[0].t()
-    patches = patches - patches.mean(dim=0)
+    return frame, patches - patches.mean(dim=0)
+
+
+def graphs() -> Figure:
+    """A spatial graph over its frame, patches compared by colour, and a temporal graph."""
+    frame, patches = _frame_and_patches()
     steps = torch.tensor([[1.0, 0], [1, 0], [0, 1], [-1, 0], [-1, 0], [0, -1], [1, 0], [1, 0.2]])
     figure = Figure(figsize=(9, 4.4), layout="constrained")
     axes = figure.subplot_mosaic([["spatial", "."], ["spatial", "temporal"]], height_ratios=(1, 4))
@@ -45,8 +54,40 @@ def graphs() -> Figure:
     return figure
 
 
+def rules() -> Figure:
+    """Three rules over the same frame."""
+    frame, patches = _frame_and_patches()
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    named = {
+        "Adjacent(1)": Adjacent(1),
+        "Similar(TargetDegree(3))": Similar(TargetDegree(3)),
+        "Nearest(3, 'features') - Adjacent(1)": Nearest(3, "features") - Adjacent(1),
+    }
+    for ax, (name, rule) in zip(figure.subplots(1, 3), named.items(), strict=True):
+        graph = build_graph(rule, generate_spatial_positions(7), features=patches)
+        draw_graph(graph, frame, ax, top_k=None)
+        ax.set_title(name, fontsize="medium")
+    return figure
+
+
+def space_and_time() -> Figure:
+    """A graph over three frames of a moving object."""
+    clip = render_clip("left_to_right", "plain", seed=6, size=224)[6:21:7].float() / 255
+    patches = F.unfold(F.adaptive_avg_pool2d(clip, 28), kernel_size=4, stride=4).transpose(1, 2)
+    patches = patches.flatten(0, 1)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    graph = build_spatiotemporal_graph(
+        generate_spatiotemporal_positions(3, 7),
+        TargetDegree(3),
+        features=patches - patches.mean(dim=0),
+        self_loops=False,
+    )
+    draw_graph(graph, clip, figure.add_subplot(), top_k=1)
+    return figure
+
+
 if __name__ == "__main__":
-    for draw in (rendered, graphs):
+    for draw in (rendered, graphs, rules, space_and_time):
         drawn = BytesIO()
         draw().savefig(drawn, dpi=80)
         path = Path(__file__).with_name("images") / f"{draw.__name__}.png"
