@@ -15,6 +15,7 @@ from torch_geometric.edge_index import CatMetadata, SortOrder
 
 from gasmcast.graphs.edge_weight import edge_similarity
 from gasmcast.graphs.edges import Edges, edges_of, join, make_undirected, no_edges
+from gasmcast.graphs.magnitude import safe_scale
 from gasmcast.graphs.nodes import Nodes, read_nodes, shape_of
 from gasmcast.graphs.pairs import Clips
 from gasmcast.graphs.rules import Adjacent, Rule, Similar, Window
@@ -435,7 +436,9 @@ def _edge_attr(nodes: Nodes, pos: Tensor | None, edges: Edges) -> Tensor:
     if pos is not None:
         source, target = edges.index
         displacement = pos.index_select(0, source) - pos.index_select(0, target)
-        columns += [displacement, displacement.norm(dim=-1, keepdim=True)]
+        wide = displacement if displacement.dtype == torch.float64 else displacement.float()
+        scale = safe_scale(wide.detach())
+        columns += [displacement, (wide * scale).norm(dim=-1, keepdim=True) / scale]
     if edges.similarity is not None:
         columns.append(edges.similarity.unsqueeze(-1))
     dtype = pos.dtype if nodes.features is None else nodes.features.dtype

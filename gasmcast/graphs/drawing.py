@@ -93,8 +93,8 @@ def draw_graph(
                 )
             )
     places = layout.places
-    size = 14 if len(places) > 30 else 36
-    ax.scatter(*places.t().tolist(), s=size, c="white", edgecolors="#333333", lw=0.6, zorder=4)
+    size, rim = (36, 0.6) if len(places) <= 30 else (14, 0.6) if len(places) <= 500 else (2, 0.2)
+    ax.scatter(*places.t().tolist(), s=size, c="white", edgecolors="#333333", lw=rim, zorder=4)
     _frame_axes(ax, layout, pairs)
     if any(kinds):
         _legend(ax, kinds, points_below=34 if layout.flat else 20 if layout.times else 4)

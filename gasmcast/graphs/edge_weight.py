@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gasmcast.graphs.magnitude import safe_rows
+
 
 def edge_similarity(features: Tensor, edge_index: Tensor) -> Tensor:
     r"""Cosine similarity of source and target of each edge, with gradient to the features.
@@ -22,6 +24,7 @@ def edge_similarity(features: Tensor, edge_index: Tensor) -> Tensor:
         [E], in the features' dtype.
     """
     wide = features if features.dtype == torch.float64 else features.float()
+    wide, _ = safe_rows(wide, torch.linalg.vector_norm(wide.detach(), dim=-1))
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     zero = norm == 0
     directions = torch.where(zero, 0.0, wide / torch.where(zero, 1.0, norm))

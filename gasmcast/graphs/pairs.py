@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gasmcast.graphs.magnitude import safe_rows, safe_scale
 from gasmcast.graphs.nodes import Nodes
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Clips:
             norms = nodes.norms[first:last]
             self.features = self._dense(features.to(norms.dtype))
             self.norms = self._dense(norms)
-        self.thresholds: dict[int, Tensor] = {}
+        self.thresholds: dict[int, tuple[Rule, Tensor]] = {}
 
     def _dense(self, flat: Tensor) -> Tensor:
         if self.present is None:
@@ -70,14 +71,9 @@ class Clips:
     def directions(self) -> tuple[Tensor, Tensor]:
         """Features [b, n, D] and factors [b, n] whose product has length 1, or 0."""
         features, norms = self.features, self.norms
-        # The product of two vectors longer or shorter than this would leave float32's range.
-        unusual = (norms < 1e-15) | (norms > 1e15)
         if self.present is not None:
-            unusual &= self.present
-        if bool(unusual.any()):
-            exponent = features.abs().amax(dim=-1).frexp().exponent.clamp_(-126, 126)
-            features = features.ldexp(-exponent.unsqueeze(-1))
-            norms = torch.linalg.vector_norm(features, dim=-1)
+            norms = norms.masked_fill(~self.present, 1.0)  # padding is no short vector
+        features, norms = safe_rows(features, norms)
         return features, norms.reciprocal().masked_fill_(norms == 0, 0.0)
 
     def blocks(self) -> Iterator[Pairs]:
@@ -123,7 +119,7 @@ class Pairs:
     clips: Clips
     rows: range
     tile: int
-    _bits: dict[int, Tensor] = field(default_factory=dict)
+    _bits: dict[int, tuple[Rule, Tensor]] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -159,14 +155,16 @@ class Pairs:
         if axes is not None:
             self._check_axes(axes)
             points = points[..., list(axes)]
-        if space == "features" and bool((self.clips.norms > 1e15).any()):
-            points = points.double()  # the squares would leave float32's range
-        return torch.cdist(
+        scale = safe_scale(points)
+        if scale != 1:
+            points = points * scale
+        distance = torch.cdist(
             points[:, self.rows.start : self.rows.stop],
             points,
             p=P_NORMS[metric],
             compute_mode="donot_use_mm_for_euclid_dist",
         )
+        return distance if scale == 1 else distance / scale
 
     @cached_property
     def cosine(self) -> Tensor:
@@ -203,7 +201,8 @@ class Pairs:
         tile = torch.bmm(
             features[:, i.start : i.stop], features[:, j.start : j.stop].transpose(1, 2)
         )
-        tile.mul_(factors[:, i.start : i.stop, None]).mul_(factors[:, None, j.start : j.stop])
+        # One factor a pair, so that equal vectors are equally similar wherever they stand.
+        tile *= factors[:, i.start : i.stop, None] * factors[:, None, j.start : j.stop]
         if i == j:
             tile = tile.triu_(1).add_(tile.transpose(1, 2).clone())
         return tile.clamp_(-1.0, 1.0)
@@ -217,7 +216,10 @@ class Pairs:
         if metric is None:
             has_features = self.clips.features is not None
             space, metric = ("features", "cosine") if has_features else ("positions", "euclidean")
-        return self.cosine if metric == "cosine" else -self.distance(space, metric)
+        if metric == "cosine":
+            # In float64, equal vectors can differ in the last bits by where they stand: no ties.
+            return self.cosine.float()
+        return -self.distance(space, metric)
 
     def _check_axes(self, axes: tuple[int, ...]) -> None:
         count = self.clips.positions.size(-1)
@@ -226,9 +228,18 @@ class Pairs:
 
     def bits(self, rule: Rule) -> Tensor:
         """The edges that a rule makes, as bits of :class:`EdgeRule`; decided once a rule."""
-        if id(rule) not in self._bits:  # by identity: a rule of one's own need not be hashable
-            self._bits[id(rule)] = rule.bits(self)
-        return self._bits[id(rule)]
+        return once_a_rule(self._bits, rule, lambda: rule.bits(self))
+
+
+def once_a_rule(
+    decided: dict[int, tuple[Rule, Tensor]], rule: Rule, decide: Callable[[], Tensor]
+) -> Tensor:
+    """What was decided for a rule before, or is decided now."""
+    # By identity, for a rule of one's own need not be hashable. The rule is kept: another one that
+    # is made later could get its identity.
+    if id(rule) not in decided:
+        decided[id(rule)] = rule, decide()
+    return decided[id(rule)][1]
 
 
 def _runs(whole: range, length: int) -> Iterator[range]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from gasmcast.graphs.pairs import once_a_rule
 from gasmcast.graphs.thresholds import Quantile, TargetDegree, find_threshold
 
 if TYPE_CHECKING:
@@ -220,10 +221,11 @@ class Similar(Rule):
         """See :meth:`Rule.holds`."""
         threshold = self.threshold
         if isinstance(threshold, Quantile | TargetDegree):
-            thresholds = pairs.clips.thresholds
-            if id(self) not in thresholds:
-                thresholds[id(self)] = find_threshold(threshold, pairs, self._similarity)
-            threshold = thresholds[id(self)]
+            threshold = once_a_rule(
+                pairs.clips.thresholds,
+                self,
+                lambda: find_threshold(self.threshold, pairs, self._similarity),
+            )
         return self._similarity(pairs) >= threshold
 
     def _similarity(self, pairs: Pairs) -> Tensor:

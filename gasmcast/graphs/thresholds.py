@@ -76,7 +76,8 @@ def find_threshold(
     """
     counts = [adaptive.num_pairs(size) for size in pairs.clips.sizes]
     if pairs.whole:
-        threshold = _largest(similarity(pairs), pairs, counts)
+        values = similarity(pairs)
+        threshold = _largest(values, pairs, counts[: len(values)])  # one for all where all agree
     elif counts[0]:
         threshold = _largest_by_counting(
             lambda: (similarity(block)[_upper(block)] for block in pairs.clips.blocks()),
