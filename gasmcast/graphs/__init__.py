@@ -5,6 +5,7 @@ and no backbone, decoder or plotting package.
 """
 
 from gasmcast.graphs.builders import (
+    BatchedGraphOptions,
     GraphOptions,
     build_graph,
     build_spatial_graph,
@@ -22,6 +23,7 @@ from gasmcast.graphs.transforms import RuleGraph, SpatialGraph, SpatiotemporalGr
 
 __all__ = [
     "Adjacent",
+    "BatchedGraphOptions",
     "EdgeRule",
     "GraphOptions",
     "GraphReport",

@@ -27,11 +27,8 @@ BYTES_PER_PAIR = 64
 
 
 class GraphOptions(TypedDict, total=False):
-    """What all builders take; :func:`build_graph` says what it means."""
+    """What a graph of any builder can be told; :func:`build_graph` says what it means."""
 
-    batch: Tensor | None
-    ptr: Tensor | None
-    mask: Tensor | None
     min_neighbors: int
     max_neighbors: int | None
     connected: bool
@@ -41,6 +38,14 @@ class GraphOptions(TypedDict, total=False):
     edge_weight: bool
     as_edge_index: bool
     max_bytes: int
+
+
+class BatchedGraphOptions(GraphOptions, total=False):
+    """The same, and which nodes belong to which clip."""
+
+    batch: Tensor | None
+    ptr: Tensor | None
+    mask: Tensor | None
 
 
 @torch.compiler.disable  # neither a loop over blocks nor a Batch belongs in a compiled graph
@@ -125,6 +130,8 @@ def build_graph(
     """
     if not isinstance(rule, Rule):
         raise ValueError(f"rule must be a Rule, such as Adjacent(1) | Similar(0.8), got {rule!r}")
+    if not isinstance(max_bytes, int) or max_bytes < 1:
+        raise ValueError(f"max_bytes must be a positive integer, got {max_bytes!r}")
     rule = _limited(rule, min_neighbors, max_neighbors)
     inputs = {"positions": positions, "features": features}
     rule.check({name for name, value in inputs.items() if value is not None})
@@ -145,7 +152,7 @@ def build_spatial_graph(
     radius: float = 1.0,
     metric: str = "chebyshev",
     max_similar: int | None = None,
-    **options: Unpack[GraphOptions],
+    **options: Unpack[BatchedGraphOptions],
 ) -> Data | Batch:
     r"""Graph of the patches of an image: edges between adjacent or similar patches.
 
@@ -204,7 +211,7 @@ def build_temporal_graph(
     similarity_threshold: float | Quantile | TargetDegree = 0.8,
     causal: bool = False,
     max_similar: int | None = None,
-    **options: Unpack[GraphOptions],
+    **options: Unpack[BatchedGraphOptions],
 ) -> Data | Batch:
     r"""Graph of the segments of a clip: edges between near or similarly moving segments.
 
@@ -255,7 +262,7 @@ def build_spatiotemporal_graph(
     window: float = 1,
     temporal_threshold: float | Quantile | TargetDegree | None = None,
     causal: bool = False,
-    **options: Unpack[GraphOptions],
+    **options: Unpack[BatchedGraphOptions],
 ) -> Data | Batch:
     r"""Graph of the patches of several frames: space inside a frame, time between frames.
 

@@ -65,7 +65,7 @@ def edges_of(
         return Edges(index, None, None)
     similarity = None
     if clips.features is not None:
-        similarity = pairs.cosine.view(-1, num_sources)[row, column]
+        similarity = pairs.cosine.view(-1, num_sources)[row, column].clamp_(-1.0, 1.0)
     return Edges(index, bits[row, column], similarity)
 
 

@@ -68,13 +68,19 @@ class Clips:
         return dense
 
     @cached_property
-    def directions(self) -> tuple[Tensor, Tensor]:
-        """Features [b, n, D] and factors [b, n] whose product has length 1, or 0."""
-        features, norms = self.features, self.norms
+    def directions(self) -> tuple[Tensor, Tensor | None]:
+        """Features [b, n, D] and factors [b, n] whose product has length 1, or 0.
+
+        Factors are None where the features have length 1 themselves.
+        """
+        norms = self.norms
         if self.present is not None:
             norms = norms.masked_fill(~self.present, 1.0)  # padding is no short vector
-        features, norms = safe_rows(features, norms)
-        return features, norms.reciprocal().masked_fill_(norms == 0, 0.0)
+        features, norms = safe_rows(self.features, norms)
+        factors = norms.reciprocal().masked_fill_(norms == 0, 0.0)
+        if features.size(-1) > self.num_nodes:
+            return features, factors  # fewer products than numbers: scale those
+        return features * factors.unsqueeze(-1), None
 
     def blocks(self) -> Iterator[Pairs]:
         """All targets at once where they fit ``max_bytes``, else runs of target rows."""
@@ -100,7 +106,7 @@ class Clips:
         # Of the sizes of one matrix product, the fastest; large ones keep a GPU busy.
         if self.device.type != "cpu":
             return 2048
-        return 128 if self.num_nodes <= 1024 else 256
+        return 128 if self.num_nodes <= 1024 else 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +179,7 @@ class Pairs:
         Symmetric to the last bit: one triangle is computed, tile by tile, and mirrored, so a
         threshold never makes an edge in one direction only. In float32, or in float64 for float64
         features. A zero vector has similarity 0 to every other node; every node has 1 to itself.
+        Rounding can leave other pairs a millionth above 1.
         """
         features, factors = self.clips.directions
         count, tile = self.clips.num_nodes, self.tile
@@ -197,15 +204,16 @@ class Pairs:
         return cosine
 
     @staticmethod
-    def _cosine_tile(features: Tensor, factors: Tensor, i: range, j: range) -> Tensor:
+    def _cosine_tile(features: Tensor, factors: Tensor | None, i: range, j: range) -> Tensor:
         tile = torch.bmm(
             features[:, i.start : i.stop], features[:, j.start : j.stop].transpose(1, 2)
         )
-        # One factor a pair, so that equal vectors are equally similar wherever they stand.
-        tile *= factors[:, i.start : i.stop, None] * factors[:, None, j.start : j.stop]
+        if factors is not None:
+            # One factor a pair, so that equal vectors are equally similar wherever they stand.
+            tile *= factors[:, i.start : i.stop, None] * factors[:, None, j.start : j.stop]
         if i == j:
             tile = tile.triu_(1).add_(tile.transpose(1, 2).clone())
-        return tile.clamp_(-1.0, 1.0)
+        return tile
 
     def closeness(self, space: str | None = None, metric: str | None = None) -> Tensor:
         """What neighbours are ranked by, larger is closer.

@@ -7,7 +7,7 @@ with ``|`` (either), ``&`` (both), ``-`` (the first without the second) and ``~`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,7 +48,8 @@ class Rule(ABC):
     Compose rules with ``|``, ``&``, ``-`` and ``~``. ``edge_rule`` of the graph says which rules
     made an edge: of ``a | b`` those that hold, of ``a & b`` both, of ``a - b`` those of ``a``.
 
-    For a rule of one's own, derive from this class and write :meth:`holds`.
+    For a rule of one's own, derive from this class and write :meth:`holds`. If it has parameters,
+    make it a dataclass, so that it shows them.
 
     Example:
         >>> import torch
@@ -103,6 +104,17 @@ class Rule(ABC):
         """
         return _AtLeast(self, k)
 
+    def __repr__(self) -> str:
+        # Only what differs from the defaults, as one would write it.
+        shown = []
+        for item in fields(self) if is_dataclass(self) else ():
+            value = getattr(self, item.name)
+            if item.default is MISSING:
+                shown.append(repr(value))
+            elif value != item.default:
+                shown.append(f"{item.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def __or__(self, other: Rule) -> Rule:
         return _Either(self, other) if isinstance(other, Rule) else NotImplemented
 
@@ -116,7 +128,7 @@ class Rule(ABC):
         return _Not(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adjacent(Rule):
     r"""Nodes that lie close together: :math:`\lVert p_i - p_j \rVert \le r`, bound inclusive.
 
@@ -148,7 +160,7 @@ class Adjacent(Rule):
         return pairs.distance("positions", self.metric, self.axes) <= self.radius
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Window(Rule):
     r"""Nodes that are near in time: :math:`|t_i - t_j| \le w`, bound inclusive.
 
@@ -179,7 +191,7 @@ class Window(Rule):
         return step.abs() <= self.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Similar(Rule):
     r"""Nodes that look alike: :math:`s_{ij} \ge \tau`, bound inclusive up to rounding.
 
@@ -235,7 +247,7 @@ class Similar(Rule):
         return (distance / self.sigma).square_().mul_(-0.5).exp_()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Nearest(Rule):
     """The ``k`` nearest sources of each target, itself left out; ties to the smaller index.
 
@@ -272,12 +284,16 @@ class Nearest(Rule):
         return closest(pairs.others, pairs.closeness(self.space, self.metric), self.k)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Pair(Rule):
     """A rule of two rules."""
 
     left: Rule
     right: Rule
+    sign: ClassVar[str]
+
+    def __repr__(self) -> str:
+        return f"({self.left!r} {self.sign} {self.right!r})"
 
     def check(self, given: set[str]) -> None:
         """Raise ValueError where the rule needs what is not ``given``."""
@@ -298,21 +314,27 @@ class _Pair(Rule):
 
 
 class _Either(_Pair):
+    sign = "|"
+
     def combine(self, left: Tensor, right: Tensor) -> Tensor:
         return left | right
 
 
 class _Both(_Pair):
+    sign = "&"
+
     def combine(self, left: Tensor, right: Tensor) -> Tensor:
         return (left | right) * ((left != 0) & (right != 0))
 
 
 class _Without(_Pair):
+    sign = "-"
+
     def combine(self, left: Tensor, right: Tensor) -> Tensor:
         return left * (right == 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Changed(Rule):
     """A rule of one rule."""
 
@@ -324,17 +346,23 @@ class _Changed(Rule):
 
 
 class _Not(_Changed):
+    def __repr__(self) -> str:
+        return f"~{self.rule!r}"
+
     def holds(self, pairs: Pairs) -> Tensor:
         """See :meth:`Rule.holds`."""
         return pairs.bits(self.rule) == 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _AtMost(_Changed):
     k: int
 
     def __post_init__(self) -> None:
         _check_count("the largest number of neighbours", self.k)
+
+    def __repr__(self) -> str:
+        return f"{self.rule!r}.at_most({self.k})"
 
     def holds(self, pairs: Pairs) -> Tensor:
         """See :meth:`Rule.holds`."""
@@ -346,13 +374,16 @@ class _AtMost(_Changed):
         return pairs.bits(self.rule) * self.holds(pairs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _AtLeast(_Changed):
     k: int
     bit: ClassVar[EdgeRule] = EdgeRule.FILLED
 
     def __post_init__(self) -> None:
         _check_count("the smallest number of neighbours", self.k)
+
+    def __repr__(self) -> str:
+        return f"{self.rule!r}.at_least({self.k})"
 
     def holds(self, pairs: Pairs) -> Tensor:
         """See :meth:`Rule.holds`."""

@@ -73,7 +73,7 @@ class _GraphTransform(BaseTransform):
             batch=batch if ptr is None else None,
             **self.parameters,
         )
-        made = {key: graph[key] for key in EDGES if graph.get(key) is not None}
+        made = {key: graph[key] for key in EDGES if key in graph}
         stale = _edge_attributes(data)
         for key in stale:
             del data[key]

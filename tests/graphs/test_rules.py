@@ -3,7 +3,16 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from gasmcast.graphs import Adjacent, EdgeRule, Nearest, Rule, Similar, Window, build_graph
+from gasmcast import graphs
+from gasmcast.graphs import (
+    Adjacent,
+    EdgeRule,
+    Nearest,
+    Rule,
+    Similar,
+    Window,
+    build_graph,
+)
 from gasmcast.graphs.nodes import read_nodes
 from gasmcast.graphs.pairs import Clips
 from gasmcast.graphs.rules import closest
@@ -189,3 +198,21 @@ def test_a_rule_of_ones_own_need_not_be_hashable():
 
     graph = build_graph(Times([2.0, 3.0]) - Times([3.0]), ROW, self_loops=False)
     assert graph.edge_index.t().tolist() == [[2, 0], [3, 1]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(Adjacent() | (Similar(threshold=0.9) - Adjacent(radius=3)))",
+        "~(Window(causal=True) & Nearest(3, space='features'))",
+        "(Adjacent() | Similar(threshold=TargetDegree(k=4))).at_most(8).at_least(1)",
+    ],
+)
+def test_a_rule_shows_how_to_write_it(text):
+    assert repr(eval(text, vars(graphs))) == text
+
+
+@pytest.mark.parametrize("max_bytes", [0, -1, 2.5e9])
+def test_working_memory_is_a_number_of_bytes(max_bytes):
+    with pytest.raises(ValueError, match=f"max_bytes must be a positive integer, got {max_bytes}"):
+        build_graph(NEAR, ROW, max_bytes=max_bytes)

@@ -54,19 +54,26 @@ def node_data(pos, seed=0, **attributes):
 
 
 def clips():
-    """Three clips of different sizes, the second without nodes."""
+    """Four clips of different sizes, the second and the last without nodes."""
     data = [
         node_data(
             generate_spatial_positions(size), seed, y=torch.tensor([seed]), name=f"clip {seed}"
         )
-        for seed, size in enumerate([(2, 3), (1, 1), (2, 2)])
+        for seed, size in enumerate([(2, 3), (1, 1), (2, 2), (1, 1)])
     ]
-    data[1].x, data[1].pos = data[1].x[:0], data[1].pos[:0]
+    for empty in (data[1], data[3]):
+        empty.x, empty.pos = empty.x[:0], empty.pos[:0]
     return data
 
 
 def same_edges(data, graph, names=("edge_index", "edge_attr", "edge_rule")):
-    return all(torch.equal(data[name], graph[name]) for name in names)
+    # Similarities of one clip and of a batch can differ in the last bit.
+    return all(
+        torch.allclose(data[name], graph[name], atol=1e-6)
+        if name == "edge_attr"
+        else torch.equal(data[name], graph[name])
+        for name in names
+    )
 
 
 @pytest.mark.parametrize("kind", NAMED)
@@ -159,8 +166,10 @@ def test_a_batch_equals_its_clips_one_by_one(as_edge_index, old_edges):
         data = [RuleGraph(Nearest(1), edge_weight=True)(clip) for clip in data]
     made = transform(Batch.from_data_list(data, follow_batch=["edge_index", "x"]))
     apart = made.to_data_list()
-    assert len(apart) == made.num_graphs == 3
-    assert ("x_batch" in made, "edge_index_batch" in made) == (True, False)
+    assert len(apart) == made.num_graphs == 4
+    followed = {name for name in made.keys() if name.endswith(("_batch", "_ptr"))}  # noqa: SIM118
+    assert followed == {"x_batch", "x_ptr"}
+    assert set(made._slice_dict) == set(made._inc_dict) <= set(made.keys())
     for clip, single in zip(apart, map(transform, data), strict=True):
         assert sorted(clip.keys()) == sorted(single.keys())
         assert same_edges(clip, single, ("x", "pos", "y", "edge_index", "edge_attr", "edge_rule"))
@@ -255,22 +264,21 @@ def test_repr_shows_what_is_not_the_default_and_pickling_keeps_it(transform, tex
 def test_parameters_are_those_of_the_builder(kind):
     transform, builder, _ = NAMED[kind]
     own = [
-        (name, parameter.kind, parameter.default, parameter.annotation)
+        (name, parameter.kind, parameter.default)
         for name, parameter in inspect.signature(transform).parameters.items()
     ]
     expected = [
-        (name, parameter.kind, parameter.default, parameter.annotation)
+        (name, parameter.kind, parameter.default)
         for name, parameter in inspect.signature(builder).parameters.items()
         if name not in INPUTS
     ]
     assert own == expected
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 def test_module_can_be_loaded_again(monkeypatch):
     # As importlib.reload does: torch refuses a functional name that is taken.
     monkeypatch.setattr(IterDataPipe, "functions", dict(IterDataPipe.functions))
-    again = runpy.run_module("gasmcast.graphs.transforms")
+    again = runpy.run_path(inspect.getfile(SpatialGraph))
     (piped,) = IterableWrapper([node_data(generate_spatial_positions(3))]).spatial_graph(0.9)
     assert "edge_index" in piped
     assert again["SpatialGraph"] is not SpatialGraph
