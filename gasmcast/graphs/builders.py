@@ -17,7 +17,7 @@ from gasmcast.graphs.edge_weight import edge_similarity
 from gasmcast.graphs.edges import Edges, edges_of, join, make_undirected, no_edges
 from gasmcast.graphs.magnitude import safe_scale
 from gasmcast.graphs.nodes import Nodes, read_nodes, shape_of
-from gasmcast.graphs.pairs import Clips
+from gasmcast.graphs.pairs import Clips, check_budget
 from gasmcast.graphs.rules import Adjacent, Rule, Similar, Window
 from gasmcast.graphs.spanning_tree import maximum_spanning_tree
 from gasmcast.graphs.thresholds import Quantile, TargetDegree
@@ -101,7 +101,8 @@ def build_graph(
         as_edge_index: ``edge_index`` is a :class:`torch_geometric.EdgeIndex`, sorted by target,
             that keeps the pointer of the targets (CSC, ``get_indptr()``).
         max_bytes: Working memory for pairs of nodes: what does not fit goes block by block. Inputs
-            and the graph itself come on top, twice while it is put together.
+            (half-precision ones in float32 too) and the graph itself come on top, the graph twice
+            while it is put together, and 2 MiB where adaptive thresholds are counted row by row.
 
     Returns:
         ``Data`` for features [N, D], or positions [N, d] alone; else a ``Batch`` with one graph a
@@ -117,7 +118,7 @@ def build_graph(
     Raises:
         ValueError: Shapes that do not fit each other, an unsorted ``batch``, a NaN or infinite
             feature or position (the message names clip and node), a rule that needs what was not
-            given, ``min_neighbors`` above ``max_neighbors``, ``max_bytes`` too small for one row.
+            given, ``min_neighbors`` above ``max_neighbors``, ``max_bytes`` too small for 16 rows.
 
     Example:
         >>> import torch
@@ -380,6 +381,7 @@ def _find_edges(
     max_bytes: int,
 ) -> Edges:
     """The one engine under all builders: block by block, all pairs to edges."""
+    check_budget(nodes.sizes, BYTES_PER_PAIR, max_bytes)
     starts = [0, *accumulate(nodes.sizes)]
     found = []
     with torch.no_grad(), _full_precision(nodes.device):

@@ -110,7 +110,7 @@ def _check_kinds(positions: Tensor | None, features: Tensor | None) -> None:
             continue
         if not isinstance(value, Tensor):
             raise ValueError(f"{name} must be a torch tensor, got {type(value).__name__}")
-        if not value.is_floating_point() or value.dim() not in (2, 3):
+        if not value.is_floating_point() or value.dim() not in (2, 3) or value.size(-1) == 0:
             raise ValueError(
                 f"{name} must be float [N, {letter}] or [B, N, {letter}], got {shape_of(value)}"
             )

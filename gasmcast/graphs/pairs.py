@@ -16,7 +16,18 @@ from gasmcast.graphs.nodes import Nodes
 if TYPE_CHECKING:
     from gasmcast.graphs.rules import Rule
 
+FEWEST_ROWS = 16  # of a block; with fewer the matrix products would take forever
 P_NORMS = {"euclidean": 2.0, "manhattan": 1.0, "chebyshev": torch.inf}
+
+
+def check_budget(sizes: list[int], bytes_per_pair: int, max_bytes: int) -> None:
+    """Refuse, before any work, what is too little for the largest clip."""
+    largest = max(sizes, default=0)
+    least = largest * min(largest, FEWEST_ROWS) * bytes_per_pair
+    if max_bytes < least:
+        raise ValueError(
+            f"max_bytes must be at least {least} for a clip of {largest} nodes, got {max_bytes}"
+        )
 
 
 class Clips:
@@ -84,29 +95,29 @@ class Clips:
 
     def blocks(self) -> Iterator[Pairs]:
         """All targets at once where they fit ``max_bytes``, else runs of target rows."""
-        num_nodes, tile = self.num_nodes, self._tile
+        num_nodes = self.num_nodes
         if num_nodes == 0:
             return
-        row_bytes = num_nodes * self.bytes_per_pair
+        # Of the sides of one matrix product, the fastest; large ones keep a GPU busy.
+        side = 2048 if self.device.type != "cpu" else 128 if num_nodes <= 1024 else 512
+        tile = _even(num_nodes, side)
         rows = num_nodes
+        row_bytes = num_nodes * self.bytes_per_pair
         if len(self.sizes) * num_nodes * row_bytes > self.max_bytes:
-            while tile > 1 and tile * row_bytes > self.max_bytes:
-                tile //= 2
-            rows = self.max_bytes // row_bytes // tile * tile
-            if rows == 0:
-                raise ValueError(
-                    f"max_bytes must be at least {row_bytes} for a clip of {num_nodes} nodes, "
-                    f"got {self.max_bytes}"
-                )
+            while tile * row_bytes > self.max_bytes and side > FEWEST_ROWS:
+                side //= 2
+                tile = _even(num_nodes, side)
+            rows = max(self.max_bytes // row_bytes // tile, 1) * tile
         for start in range(0, num_nodes, rows):
             yield Pairs(self, range(start, min(start + rows, num_nodes)), tile)
 
-    @property
-    def _tile(self) -> int:
-        # Of the sizes of one matrix product, the fastest; large ones keep a GPU busy.
-        if self.device.type != "cpu":
-            return 2048
-        return 128 if self.num_nodes <= 1024 else 512
+
+def _even(length: int, most: int) -> int:
+    """Length of parts of the same length, up to rounding.
+
+    A rest of a few columns would be multiplied by another algorithm, whose last bits differ.
+    """
+    return -(-length // -(-length // most))
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,8 +236,10 @@ class Pairs:
             has_features = self.clips.features is not None
             space, metric = ("features", "cosine") if has_features else ("positions", "euclidean")
         if metric == "cosine":
-            # In float64, equal vectors can differ in the last bits by where they stand: no ties.
-            return self.cosine.float()
+            if self.cosine.dtype == torch.float64:
+                # Equal vectors can differ in the last bits by where they stand: no ties.
+                return (self.cosine * 2**38).round_().div_(2**38)
+            return self.cosine
         return -self.distance(space, metric)
 
     def _check_axes(self, axes: tuple[int, ...]) -> None:

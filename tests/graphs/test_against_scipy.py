@@ -114,7 +114,7 @@ class Band(Rule):
         return held[1] & ~held[0] | held[2] & ~held[3]
 
 
-@pytest.mark.parametrize("rows", [6, 64])
+@pytest.mark.parametrize("rows", [16, 64])
 def test_rules_made_on_the_spot_are_not_taken_for_each_other(rows):
     data = make_clips([64, 3], dtype=torch.float64)
     rule = Adjacent(3) - Adjacent(1) | Similar(Quantile(0.2)) - Similar(Quantile(0.6))

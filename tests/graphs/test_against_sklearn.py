@@ -126,13 +126,15 @@ def test_nearest_with_ties(data, k, where):
 
 
 @pytest.mark.parametrize("channels", [5, 64, 768])
+@pytest.mark.parametrize("num_nodes", [48, 129, 300])  # 129: one more than a block of products
 @pytest.mark.parametrize("rule", [Nearest(8, "features", "cosine"), (~Similar(2.0)).at_most(8)])
-def test_the_same_vector_is_as_near_wherever_it_stands(rule, channels):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_same_vector_is_as_near_wherever_it_stands(rule, channels, num_nodes, dtype):
     # As patches of a black border are: the same numbers, whose similarities are rounded.
-    few = make_clips([8], channels=channels).features
-    vector = torch.arange(48) * 5 % 8
+    few = make_clips([8], channels=channels, dtype=dtype).features
+    vector = torch.arange(num_nodes) * 5 % 8
     graph = build_graph(rule, features=few[vector])
-    similarity = make_clips([8], channels=channels).similarity()[vector][:, vector]
+    similarity = make_clips([8], channels=channels, dtype=dtype).similarity()[vector][:, vector]
     assert (adjacency(graph) == closest(-similarity, 8)).all()
 
 
@@ -243,3 +245,9 @@ def test_vectors_of_all_magnitudes_side_by_side(dtype, scale):
     reference = build_graph(Similar(0.3), features=expected)
     assert torch.equal(graph.edge_index, reference.edge_index)
     torch.testing.assert_close(graph.edge_attr, reference.edge_attr)
+
+
+def test_float64_features_rank_finer_than_float32_can():
+    x = torch.tensor([[1.0, 0], [1, 2e-4], [1, 1e-4]], dtype=torch.float64)
+    graph = build_graph(Nearest(1, "features", "cosine"), features=x, self_loops=False)
+    assert graph.edge_index[0, :2].tolist() == [2, 2]

@@ -17,6 +17,7 @@ from gasmcast.graphs import (
     TargetDegree,
     Window,
     build_graph,
+    pairs,
 )
 from graphs.oracles import (
     DTYPES,
@@ -76,6 +77,16 @@ OPTIONS = st.fixed_dictionaries(
         "max_neighbors": st.integers(2, 4),
     },
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _rows_one_by_one():
+    # Small clips fit; with this they go row by row all the same.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "FEWEST_ROWS", 1)
+        yield
+
+
 MESSAGE = r"max_bytes must be at least (\d+) for a clip of (\d+) nodes, got 1$"
 
 
@@ -211,6 +222,14 @@ def test_memory_stays_within_the_bound(rule, sizes):
     on_top = 2 * sum(graph[name].nbytes for name in graph.keys())  # noqa: SIM118
     on_top += 4 * (data.positions.nbytes + data.features.nbytes)
     assert peak_bytes(lambda: build_graph(rule, **options)) <= 4 * MIB + on_top
+
+
+def test_a_block_has_room_for_some_rows(monkeypatch):
+    monkeypatch.setattr(pairs, "FEWEST_ROWS", 16)
+    data = make_clips([2, 100, 5])
+    message = f"max_bytes must be at least {16 * 100 * 64} for a clip of 100 nodes, got 9999"
+    with pytest.raises(ValueError, match=message):
+        build_graph(~Adjacent(), ptr=data.ptr, **data.both, max_bytes=9999)
 
 
 def test_max_bytes_below_one_target_is_refused():

@@ -260,6 +260,7 @@ P = generate_spatial_positions(2)
         ({"positions": P.numpy()}, "positions must be a torch tensor, got ndarray"),
         ({"positions": P, "features": [[1.0]]}, "features must be a torch tensor, got list"),
         ({"positions": torch.zeros(4)}, r"positions must be float \[N, d\].* got float32 \[4\]"),
+        ({"positions": P, "features": torch.zeros(4, 0)}, r"features must be .* float32 \[4, 0\]"),
         ({"positions": torch.zeros(4, 2).long()}, r"got int64 \[4, 2\]"),
         ({"positions": P, "features": torch.zeros(4)}, r"features must be .* got float32 \[4\]"),
         (
