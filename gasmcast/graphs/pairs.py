@@ -98,8 +98,8 @@ class Clips:
         num_nodes = self.num_nodes
         if num_nodes == 0:
             return
-        # Of the sides of one matrix product, the fastest; large ones keep a GPU busy.
-        side = 2048 if self.device.type != "cpu" else 128 if num_nodes <= 1024 else 512
+        # Few large matrix products keep all cores busy; several save the half that is mirrored.
+        side = 2048 if self.device.type != "cpu" else 512 if num_nodes <= 1024 else 1024
         tile = _even(num_nodes, side)
         rows = num_nodes
         row_bytes = num_nodes * self.bytes_per_pair
@@ -187,8 +187,8 @@ class Pairs:
     def cosine(self) -> Tensor:
         r"""Cosine similarity of the features, :math:`s_{ij} = x_i \cdot x_j / (|x_i| |x_j|)`.
 
-        Symmetric to the last bit: one triangle is computed, tile by tile, and mirrored, so a
-        threshold never makes an edge in one direction only. In float32, or in float64 for float64
+        Symmetric to the last bit: tiles on one side of the diagonal are computed, and mirrored, so
+        a threshold never makes an edge in one direction only. In float32, or in float64 for float64
         features. A zero vector has similarity 0 to every other node; every node has 1 to itself.
         Rounding can leave other pairs a millionth above 1.
         """
@@ -222,9 +222,9 @@ class Pairs:
         if factors is not None:
             # One factor a pair, so that equal vectors are equally similar wherever they stand.
             tile *= factors[:, i.start : i.stop, None] * factors[:, None, j.start : j.stop]
-        if i == j:
-            tile = tile.triu_(1).add_(tile.transpose(1, 2).clone())
-        return tile
+        # A product need not be symmetric to the last bit; its entries and their mirror images are
+        # both right, so the larger will do.
+        return torch.maximum(tile, tile.transpose(1, 2)) if i == j else tile
 
     def closeness(self, space: str | None = None, metric: str | None = None) -> Tensor:
         """What neighbours are ranked by, larger is closer.

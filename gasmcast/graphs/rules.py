@@ -410,21 +410,33 @@ def closest(candidates: Tensor, closeness: Tensor, count: int | Tensor) -> Tenso
     Returns:
         Bool [b, m, n], a subset of ``candidates``.
     """
-    closeness, kept = torch.broadcast_tensors(closeness, candidates)
-    kept = kept.clone()
-    crowded = kept.sum(dim=-1) > count
-    candidates = kept[crowded]
-    if not len(candidates):
-        return kept
-    # From here on a row is a target with more candidates than it has room for, [R, n].
-    ranked = closeness[crowded].masked_fill_(~candidates, -torch.inf)
-    room = torch.as_tensor(count, device=ranked.device).expand_as(crowded)[crowded].unsqueeze(1)
-    top = ranked.topk(max(int(room.max()), 1)).values
-    last = top.gather(1, (room - 1).clamp_(min=0)).masked_fill_(room == 0, torch.inf)
-    above, tied = ranked > last, ranked == last
-    room = room - above.sum(dim=1, keepdim=True)
-    kept[crowded] = above | (tied & (tied.cumsum(dim=1, dtype=torch.int32) <= room))
+    closeness, candidates = torch.broadcast_tensors(closeness, candidates)
+    count = torch.as_tensor(count, device=candidates.device).expand(candidates.shape[:-1])
+    crowded = candidates.sum(dim=-1) > count
+    if bool(crowded.all()):
+        return _closest_of_many(candidates, closeness, count)
+    kept = candidates.clone()
+    if bool(crowded.any()):
+        kept[crowded] = _closest_of_many(candidates[crowded], closeness[crowded], count[crowded])
     return kept
+
+
+def _closest_of_many(candidates: Tensor, closeness: Tensor, room: Tensor) -> Tensor:
+    """The closest, for targets that have more candidates than room."""
+    if not candidates.numel():
+        return candidates
+    ranked = torch.where(candidates, closeness, -torch.inf)
+    room = room.unsqueeze(-1)
+    top = ranked.topk(max(int(room.max()), 1), dim=-1).values
+    last = top.gather(-1, (room - 1).clamp_(min=0)).masked_fill_(room == 0, torch.inf)
+    chosen = ranked >= last
+    tied = chosen.sum(dim=-1) > room.squeeze(-1)  # with the last that has room
+    if bool(tied.any()):
+        ranked, last, room = ranked[tied], last[tied], room[tied]
+        above, level = ranked > last, ranked == last
+        room = room - above.sum(dim=-1, keepdim=True)
+        chosen[tied] = above | (level & (level.cumsum(dim=-1, dtype=torch.int32) <= room))
+    return chosen
 
 
 def _check_threshold(threshold: float) -> None:
