@@ -1,6 +1,6 @@
 """The graph builders on data that is not video: handwritten digits as graphs of patches.
 
-    pip install scikit-learn
+    pip install scikit-learn "jsonargparse[signatures]"
     python examples/graphs_elsewhere.py
 
 cuts the 1797 digits of scikit-learn (8 x 8 pixels, no download) into 16 patches each, ties the
@@ -26,7 +26,6 @@ the same graphs differ by as much). With patches that look alike elsewhere in pl
 neighbours most of the gain is gone: a piece of a stroke means little without its surroundings.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -45,7 +44,6 @@ from gasmcast.graphs import Adjacent, Nearest, Pairs, Rule, RuleGraph, SpatialGr
 GRID = 4  # patches of 2 x 2 pixels
 
 
-@dataclass(frozen=True)
 class InLine(Rule):
     """A rule of one's own: patches of the same column or the same row."""
 

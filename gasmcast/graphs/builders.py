@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import accumulate
+from numbers import Integral
 from typing import TypedDict, Unpack
 
 import torch
@@ -15,6 +14,7 @@ from torch_geometric.edge_index import CatMetadata, SortOrder
 
 from gasmcast.graphs.edge_weight import edge_similarity
 from gasmcast.graphs.edges import Edges, edges_of, join, make_undirected, no_edges
+from gasmcast.graphs.full_precision import full_precision
 from gasmcast.graphs.magnitude import safe_scale
 from gasmcast.graphs.nodes import Nodes, read_nodes, shape_of
 from gasmcast.graphs.pairs import Clips, check_budget
@@ -102,7 +102,8 @@ def build_graph(
             that keeps the pointer of the targets (CSC, ``get_indptr()``).
         max_bytes: Working memory for pairs of nodes: what does not fit goes block by block. Inputs
             (half-precision ones in float32 too) and the graph itself come on top, the graph twice
-            while it is put together, and 2 MiB where adaptive thresholds are counted row by row.
+            while it is put together (six times with ``undirected``), and 2 MiB where adaptive
+            thresholds are counted row by row.
 
     Returns:
         ``Data`` for features [N, D], or positions [N, d] alone; else a ``Batch`` with one graph a
@@ -118,7 +119,7 @@ def build_graph(
     Raises:
         ValueError: Shapes that do not fit each other, an unsorted ``batch``, a NaN or infinite
             feature or position (the message names clip and node), a rule that needs what was not
-            given, ``min_neighbors`` above ``max_neighbors``, ``max_bytes`` too small for 16 rows.
+            given, ``min_neighbors`` above ``max_neighbors``, ``max_bytes`` too small for 64 rows.
 
     Example:
         >>> import torch
@@ -131,7 +132,7 @@ def build_graph(
     """
     if not isinstance(rule, Rule):
         raise ValueError(f"rule must be a Rule, such as Adjacent(1) | Similar(0.8), got {rule!r}")
-    if not isinstance(max_bytes, int) or max_bytes < 1:
+    if not isinstance(max_bytes, Integral) or max_bytes < 1:
         raise ValueError(f"max_bytes must be a positive integer, got {max_bytes!r}")
     rule = _limited(rule, min_neighbors, max_neighbors)
     inputs = {"positions": positions, "features": features}
@@ -169,7 +170,8 @@ def build_spatial_graph(
     Args:
         positions: Where the patches lie, in patch units (as
             :func:`~gasmcast.generate_spatial_positions` gives them): [N, 2], the same for all
-            clips; or [B, N, 2]; or [sum N, 2] with ``batch`` or ``ptr``.
+            clips; or [B, N, 2]; or [sum N, 2] with ``batch`` or ``ptr``. Any number of coordinates
+            will do.
         similarity_threshold: The cosine similarity :math:`\tau` from which two patches are tied
             however far apart they are: a number, above 1 for never, or :class:`Quantile` or
             :class:`TargetDegree`, with which each clip chooses its own.
@@ -228,7 +230,8 @@ def build_temporal_graph(
         adjacency_window: The window :math:`w`, inclusive; 2 ties each segment to two on each side.
         features: How the segments move, shapes as for :func:`build_spatial_graph`.
         similarity_threshold: As for :func:`build_spatial_graph`.
-        causal: Edges only from a segment to itself and later ones, of either rule.
+        causal: The rules make edges only from a segment to itself and later ones.
+            ``min_neighbors``, ``connected`` and ``undirected`` add others.
         max_similar: As for :func:`build_spatial_graph`.
         options: As for :func:`build_graph`.
 
@@ -244,7 +247,7 @@ def build_temporal_graph(
         >>> graph.edge_index[0, graph.edge_index[1] == 3].tolist()
         [2, 3, 4]
     """
-    _check_coordinates("temporal", positions, 1, "1")
+    _check_coordinates("temporal", positions, 1)
     rule: Rule = Window(adjacency_window, causal)
     similar: Rule = Similar(similarity_threshold)
     if causal:
@@ -287,12 +290,13 @@ def build_spatiotemporal_graph(
         radius: Chebyshev distance of adjacent patches, in patch units.
         window: :math:`w`: frames at most so far apart are tied, in the unit of t.
         temporal_threshold: :math:`\tau_t`; None: ``similarity_threshold``.
-        causal: Between frames, only edges from earlier to later ones.
+        causal: Between frames, the rules make edges only from earlier to later ones;
+            ``min_neighbors``, ``connected`` and ``undirected`` add others.
         options: As for :func:`build_graph`.
 
     Returns:
-        As for :func:`build_graph`, with ``pos`` [N, 3]. Edges between frames, and no others, have
-        the bit ``EdgeRule.WINDOW``.
+        As for :func:`build_graph`, with ``pos`` [N, 3]. Of the edges by the rules above, those
+        between frames, and no others, have the bit ``EdgeRule.WINDOW``.
 
     Raises:
         ValueError: As for :func:`build_graph`.
@@ -303,17 +307,17 @@ def build_spatiotemporal_graph(
         >>> graph.num_nodes, graph.num_edges  # twice 49 inside a frame, twice 49 between them
         (18, 196)
     """
-    _check_coordinates("spatio-temporal", positions, 3, "3")
-    if temporal_threshold is None:
-        temporal_threshold = similarity_threshold
+    _check_coordinates("spatio-temporal", positions, 3)
     same_frame = Window(0)
     within: Rule = Adjacent(radius, axes=(0, 1))
     between: Rule = Window(window, causal) - same_frame
     if features is None:
         between &= within
     else:
-        within |= Similar(similarity_threshold)
-        between &= Similar(temporal_threshold)
+        similar = Similar(similarity_threshold)
+        within |= similar
+        between &= similar if temporal_threshold is None else Similar(temporal_threshold)
+    # Not "within & same_frame": only edges between frames are to have the bit of a window.
     return build_graph(within - ~same_frame | between, positions, features=features, **options)
 
 
@@ -356,19 +360,18 @@ def _or_similar(near: Rule, similar: Rule, max_similar: int | None) -> Rule:
 def _limited(rule: Rule, min_neighbors: int, max_neighbors: int | None) -> Rule:
     if max_neighbors is not None:
         rule = rule.at_most(max_neighbors)
-    if min_neighbors:
-        rule = rule.at_least(min_neighbors)
+    filled = rule.at_least(min_neighbors)  # also where it is 0: checked
     if max_neighbors is not None and min_neighbors > max_neighbors:
         raise ValueError(
             f"min_neighbors must be at most max_neighbors={max_neighbors}, got {min_neighbors}"
         )
-    return rule
+    return filled if min_neighbors else rule
 
 
-def _check_coordinates(kind: str, positions: Tensor, count: int, letter: str) -> None:
+def _check_coordinates(kind: str, positions: Tensor, count: int) -> None:
     if isinstance(positions, Tensor) and positions.dim() > 1 and positions.size(-1) != count:
         raise ValueError(
-            f"{kind} positions must be [N, {letter}] or [B, N, {letter}], got {shape_of(positions)}"
+            f"{kind} positions must be [N, {count}] or [B, N, {count}], got {shape_of(positions)}"
         )
 
 
@@ -384,7 +387,7 @@ def _find_edges(
     check_budget(nodes.sizes, BYTES_PER_PAIR, max_bytes)
     starts = [0, *accumulate(nodes.sizes)]
     found = []
-    with torch.no_grad(), _full_precision(nodes.device):
+    with torch.no_grad(), full_precision(nodes.device):
         for run in nodes.blocks(BYTES_PER_PAIR, max_bytes):
             clips = Clips(nodes, run, starts, BYTES_PER_PAIR, max_bytes)
             tree = None
@@ -433,7 +436,7 @@ def _assemble(
     if as_edge_index:
         batch.edge_index._cat_metadata = CatMetadata(
             nnz=edge_ptr.diff().tolist(),
-            sparse_size=[(size, size) for size in nodes.sizes],
+            sparse_size=[(end, end) for end in ptr[1:].tolist()],  # as in the batch
             sort_order=[SortOrder.COL] * len(sizes),
             is_undirected=[False] * len(sizes),
         )
@@ -452,15 +455,3 @@ def _edge_attr(nodes: Nodes, pos: Tensor | None, edges: Edges) -> Tensor:
         columns.append(edges.similarity.unsqueeze(-1))
     dtype = pos.dtype if nodes.features is None else nodes.features.dtype
     return torch.cat([column.to(dtype) for column in columns], dim=-1)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Neither autocast nor TF32: the edges must not depend on how a model is trained."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 
+from gasmcast.graphs.nodes import shape_of
 from gasmcast.graphs.rules import EdgeRule
 
 EDGE_LEVEL = ("edge_attr", "edge_rule", "edge_weight", "attention")
@@ -64,16 +65,11 @@ def check_single_graph(data: Data) -> None:
         )
     if not isinstance(data, Data):
         raise ValueError(f"expected one graph, a torch_geometric Data, got {type(data).__name__}")
-    if attribute(data, "edge_index") is None:
+    if data.get("edge_index") is None:
         raise ValueError(f"expected one graph, got {data} without edge_index")
     faults = [*_edge_index_faults(data), *_length_faults(data)]
     if faults:
         raise ValueError(f"{data} is no graph: {'; '.join(faults)}")
-
-
-def attribute(data: Data, name: str) -> Tensor | None:
-    """``data[name]``, None where it is missing."""
-    return data.get(name)
 
 
 def plain_edge_index(data: Data) -> Tensor:
@@ -91,12 +87,12 @@ def node_count(data: Data) -> int:
 
 
 def _faults(data: Data, symmetric: bool) -> list[str]:
-    if attribute(data, "edge_index") is None:
+    if data.get("edge_index") is None:
         return ["edge_index is missing"]
     devices = {
         name: str(value.device)
         for name in ("edge_index", *EDGE_LEVEL, *NODE_LEVEL, "batch", "ptr")
-        if isinstance(value := attribute(data, name), Tensor)
+        if isinstance(value := data.get(name), Tensor)
     }
     if len(set(devices.values())) > 1:  # nothing can be compared
         places = ", ".join(f"{name} on {device}" for name, device in devices.items())
@@ -119,7 +115,7 @@ def _faults(data: Data, symmetric: bool) -> list[str]:
 def _edge_index_faults(data: Data) -> list[str]:
     edge_index = data.edge_index
     if _dtype(edge_index) != torch.long or edge_index.dim() != 2 or edge_index.size(0) != 2:
-        return [f"edge_index must be int64 [2, E], got {_shape(edge_index)}"]
+        return [f"edge_index must be int64 [2, E], got {shape_of(edge_index)}"]
     edge_index, num_nodes = plain_edge_index(data), node_count(data)
     outside = ((edge_index < 0) | (edge_index >= num_nodes)).any(dim=0)
     if outside.any():
@@ -133,36 +129,36 @@ def _length_faults(data: Data) -> Iterator[str]:
         edge_index.shape[-1] if isinstance(edge_index, Tensor) and edge_index.dim() else None
     )
     for name in EDGE_LEVEL:
-        value = attribute(data, name)
+        value = data.get(name)
         if value is not None and num_edges is not None and _rows(value) != num_edges:
-            yield f"{name} must have one row an edge, [{num_edges}, ...], got {_shape(value)}"
+            yield f"{name} must have one row an edge, [{num_edges}, ...], got {shape_of(value)}"
     num_nodes = node_count(data)
     for name in NODE_LEVEL:
-        value = attribute(data, name)
+        value = data.get(name)
         if value is not None and _rows(value) != num_nodes:
-            yield f"{name} must have one row a node, [{num_nodes}, ...], got {_shape(value)}"
-    pos = attribute(data, "pos")
+            yield f"{name} must have one row a node, [{num_nodes}, ...], got {shape_of(value)}"
+    pos = data.get("pos")
     if _rows(pos) == num_nodes and pos.dim() != 2:
-        yield f"pos must be [{num_nodes}, d], got {_shape(pos)}"
-    y = attribute(data, "y")
+        yield f"pos must be [{num_nodes}, d], got {shape_of(pos)}"
+    y = data.get("y")
     if isinstance(data, Batch) and isinstance(y, Tensor) and y.dim():
         clips = max(data.num_graphs, 1)
         if len(y) != num_nodes and len(y) % clips:
             yield (
                 f"y must have one row a node, [{num_nodes}, ...], or as many for each of the "
-                f"{clips} clips, got {_shape(y)}"
+                f"{clips} clips, got {shape_of(y)}"
             )
 
 
 def _clip_faults(data: Data, usable: bool) -> Iterator[str]:
-    batch, ptr, num_nodes = attribute(data, "batch"), attribute(data, "ptr"), node_count(data)
+    batch, ptr, num_nodes = data.get("batch"), data.get("ptr"), node_count(data)
     if isinstance(data, Batch):
         for name, value in (("batch", batch), ("ptr", ptr)):
             if value is None:
                 yield f"{name} is missing, though this is a Batch"
     if batch is not None:
         if _dtype(batch) != torch.long or batch.shape != (num_nodes,):
-            yield f"batch must be int64 [{num_nodes}], got {_shape(batch)}"
+            yield f"batch must be int64 [{num_nodes}], got {shape_of(batch)}"
             batch = None
         elif (batch < 0).any() or (batch.diff() < 0).any():
             node = int((batch.diff(prepend=batch.new_zeros(1)) < 0).nonzero()[0])
@@ -171,7 +167,7 @@ def _clip_faults(data: Data, usable: bool) -> Iterator[str]:
             batch = None
     if ptr is not None:
         if _dtype(ptr) != torch.long or ptr.dim() != 1 or not len(ptr):
-            yield f"ptr must be int64 [B + 1], got {_shape(ptr)}"
+            yield f"ptr must be int64 [B + 1], got {shape_of(ptr)}"
             ptr = None
         elif ptr[0] != 0 or ptr[-1] != num_nodes or (ptr.diff() < 0).any():
             came = ptr.tolist() if len(ptr) < 20 else f"{int(ptr[0])} to {int(ptr[-1])}"
@@ -234,7 +230,7 @@ def _loop_faults(data: Data) -> Iterator[str]:
 
 
 def _edge_attr_faults(data: Data) -> Iterator[str]:
-    edge_attr, pos = attribute(data, "edge_attr"), attribute(data, "pos")
+    edge_attr, pos = data.get("edge_attr"), data.get("pos")
     if edge_attr is None:
         return
     if (
@@ -242,16 +238,16 @@ def _edge_attr_faults(data: Data) -> Iterator[str]:
         or not edge_attr.is_floating_point()
         or edge_attr.dim() != 2
     ):
-        yield f"edge_attr must be float [E, F], got {_shape(edge_attr)}"
+        yield f"edge_attr must be float [E, F], got {shape_of(edge_attr)}"
         return
     columns = edge_attr.size(1)
     if pos is None and columns != 1:
-        yield f"edge_attr must have 1 column without pos (similarity), got {_shape(edge_attr)}"
+        yield f"edge_attr must have 1 column without pos (similarity), got {shape_of(edge_attr)}"
     elif pos is not None and pos.dim() == 2 and columns - pos.size(1) not in (1, 2):
         d = pos.size(1)
         yield (
-            f"edge_attr must have {d + 1} columns beside pos {_shape(pos)} (displacement, "
-            f"distance), {d + 2} with similarity, got {_shape(edge_attr)}"
+            f"edge_attr must have {d + 1} columns beside pos {shape_of(pos)} (displacement, "
+            f"distance), {d + 2} with similarity, got {shape_of(edge_attr)}"
         )
     bad = ~edge_attr.isfinite().all(dim=1)
     if bad.any():
@@ -262,11 +258,11 @@ def _edge_attr_faults(data: Data) -> Iterator[str]:
 
 
 def _edge_rule_faults(data: Data) -> Iterator[str]:
-    rule, edge_index = attribute(data, "edge_rule"), plain_edge_index(data)
+    rule, edge_index = data.get("edge_rule"), plain_edge_index(data)
     if rule is None:
         return
     if _dtype(rule) != torch.uint8 or rule.dim() != 1:
-        yield f"edge_rule must be uint8 [E], got {_shape(rule)}"
+        yield f"edge_rule must be uint8 [E], got {shape_of(rule)}"
         return
     if len(rule) != edge_index.size(1):
         return  # named before
@@ -322,9 +318,3 @@ def _dtype(value: object) -> torch.dtype | None:
 
 def _rows(value: object) -> int | None:
     return len(value) if isinstance(value, Tensor) and value.dim() else None
-
-
-def _shape(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"

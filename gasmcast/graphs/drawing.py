@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from gasmcast.graphs.check import attribute, check_single_graph, plain_edge_index
+from gasmcast.graphs.check import check_single_graph, plain_edge_index
 from gasmcast.graphs.inspect import measures
 from gasmcast.graphs.rules import EdgeRule
 
@@ -125,7 +125,7 @@ class _Layout:
 
 
 def _lay_out(data: Data) -> _Layout:
-    pos = attribute(data, "pos")
+    pos = data.get("pos")
     if pos is None:
         raise ValueError(f"a drawing needs positions, got {data} without pos")
     if pos.size(1) not in (1, 2, 3):
@@ -184,7 +184,7 @@ def _show_images(ax: Axes, image: Tensor, layout: _Layout) -> None:
 def _pairs_to_draw(data: Data, layout: _Layout, top_k: int | None) -> tuple[Tensor, Tensor]:
     """Unordered pairs [2, M] with their rules [M], unbounded ones thinned to ``top_k`` a node."""
     edge_index = plain_edge_index(data).cpu()
-    rule = attribute(data, "edge_rule")
+    rule = data.get("edge_rule")
     rule = torch.zeros_like(edge_index[0]) if rule is None else rule.cpu().long()
     keep = edge_index[0] != edge_index[1]
     if top_k is not None:

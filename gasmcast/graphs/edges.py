@@ -51,7 +51,7 @@ def edges_of(
         loops.mul_(clips.present[:, first : pairs.rows.stop])
 
     # Row-major order of (clip, target, source) is the promised order of the edges.
-    bits = bits.view(-1, num_sources)
+    bits = bits.reshape(-1, num_sources)
     row, column = bits.nonzero(as_tuple=True)
     first_node = clips.first_nodes.unsqueeze(1).expand(-1, num_targets)
     target_of_row = first_node + torch.arange(first, pairs.rows.stop, device=clips.device)

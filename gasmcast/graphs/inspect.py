@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import homophily
 
-from gasmcast.graphs.check import attribute, check_single_graph, node_count, plain_edge_index
+from gasmcast.graphs.check import check_single_graph, node_count, plain_edge_index
 from gasmcast.graphs.rules import EdgeRule
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def graph_report(data: Data, labels: Tensor | None = None) -> GraphReport:
     source, target = joined
     in_degree = target.bincount(minlength=num_nodes)
     out_degree = source.bincount(minlength=num_nodes)
-    by_rule, rule = {}, attribute(data, "edge_rule")
+    by_rule, rule = {}, data.get("edge_rule")
     if rule is not None:
         rules, counts = rule.unique(return_counts=True)
         by_rule = dict(zip(_labels(rules), counts.tolist(), strict=True))
@@ -181,7 +181,7 @@ def graph_report(data: Data, labels: Tensor | None = None) -> GraphReport:
 
 def measures(data: Data) -> dict[str, Tensor]:
     """``distance`` and ``similarity`` of the edges, each [E], as far as ``edge_attr`` has them."""
-    edge_attr, pos = attribute(data, "edge_attr"), attribute(data, "pos")
+    edge_attr, pos = data.get("edge_attr"), data.get("pos")
     if edge_attr is None or edge_attr.dim() != 2:
         return {}
     # The columns: with positions displacement and distance, with features similarity.
@@ -194,9 +194,9 @@ def measures(data: Data) -> dict[str, Tensor]:
 
 def _node_columns(data: Data, num_nodes: int) -> dict[str, list]:
     columns: dict[str, list] = {}
-    if (pos := attribute(data, "pos")) is not None:
+    if (pos := data.get("pos")) is not None:
         columns["pos"] = [tuple(position) for position in pos.tolist()]
-    y = attribute(data, "y")
+    y = data.get("y")
     if isinstance(y, Tensor) and y.shape == (num_nodes,):
         columns["y"] = y.tolist()
     return columns
@@ -204,12 +204,12 @@ def _node_columns(data: Data, num_nodes: int) -> dict[str, list]:
 
 def _edge_columns(data: Data) -> dict[str, list]:
     columns: dict[str, list] = {}
-    if (rule := attribute(data, "edge_rule")) is not None:
+    if (rule := data.get("edge_rule")) is not None:
         columns["rule"] = _labels(rule)
     columns |= {name: values.tolist() for name, values in measures(data).items()}
-    if (weight := attribute(data, "edge_weight")) is not None:
+    if (weight := data.get("edge_weight")) is not None:
         columns["weight"] = weight.tolist()
-    if (attention := attribute(data, "attention")) is not None:
+    if (attention := data.get("attention")) is not None:
         attention = attention.detach().float()
         columns["attention"] = (
             attention.mean(dim=1) if attention.dim() > 1 else attention

@@ -109,7 +109,7 @@ def _check_kinds(positions: Tensor | None, features: Tensor | None) -> None:
         if value is None:
             continue
         if not isinstance(value, Tensor):
-            raise ValueError(f"{name} must be a torch tensor, got {type(value).__name__}")
+            raise ValueError(f"{name} must be a torch tensor, got {shape_of(value)}")
         if not value.is_floating_point() or value.dim() not in (2, 3) or value.size(-1) == 0:
             raise ValueError(
                 f"{name} must be float [N, {letter}] or [B, N, {letter}], got {shape_of(value)}"
@@ -122,8 +122,7 @@ def _ragged_sizes(
     name, index = ("batch", batch) if batch is not None else ("ptr", ptr)
     letter = "sum N" if name == "batch" else "B + 1"
     if not isinstance(index, Tensor) or index.dim() != 1 or index.dtype != torch.long:
-        got = shape_of(index) if isinstance(index, Tensor) else type(index).__name__
-        raise ValueError(f"{name} must be int64 [{letter}], got {got}")
+        raise ValueError(f"{name} must be int64 [{letter}], got {shape_of(index)}")
     num_nodes = len(batch) if batch is not None else int(ptr[-1]) if len(ptr) else -1
     if ptr is not None and (num_nodes < 0 or int(ptr[0]) != 0 or bool((ptr.diff() < 0).any())):
         raise ValueError(
@@ -158,7 +157,13 @@ def _check_dense(positions: Tensor | None, features: Tensor | None, mask: Tensor
             )
     if mask is not None:
         value = features if features is not None else positions
-        if value.dim() != 3 or mask.dtype != torch.bool or mask.shape != value.shape[:2]:
+        is_tensor = isinstance(mask, Tensor)
+        if (
+            not is_tensor
+            or value.dim() != 3
+            or mask.dtype != torch.bool
+            or mask.shape != value.shape[:2]
+        ):
             raise ValueError(
                 f"mask must be bool [B, N] beside features [B, N, D], got {shape_of(mask)} beside "
                 f"{shape_of(value)}"
@@ -188,6 +193,8 @@ def _check_finite(
     )
 
 
-def shape_of(tensor: Tensor) -> str:
-    """Kind and shape of a tensor as error messages give them: ``float32 [8, 4]``."""
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+def shape_of(value: object) -> str:
+    """What error messages say of a tensor, ``float32 [8, 4]``, and of anything else, its type."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"

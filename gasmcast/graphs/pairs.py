@@ -16,7 +16,7 @@ from gasmcast.graphs.nodes import Nodes
 if TYPE_CHECKING:
     from gasmcast.graphs.rules import Rule
 
-FEWEST_ROWS = 16  # of a block; with fewer the matrix products would take forever
+FEWEST_ROWS = 64  # of a block; with fewer the matrix products would take forever
 P_NORMS = {"euclidean": 2.0, "manhattan": 1.0, "chebyshev": torch.inf}
 
 
@@ -157,8 +157,9 @@ class Pairs:
 
     def displacement(self, axis: int) -> Tensor:
         """Coordinate ``axis`` of the source minus that of the target."""
+        positions = self._points("positions")
         self._check_axes((axis,))
-        along = self.clips.positions[..., axis]
+        along = positions[..., axis]
         return along.unsqueeze(1) - along[:, self.rows.start : self.rows.stop].unsqueeze(2)
 
     def distance(
@@ -168,20 +169,21 @@ class Pairs:
         axes: tuple[int, ...] | None = None,
     ) -> Tensor:
         """Distances in positions or features, each pair by itself: equal pairs come out equal."""
-        points = self.clips.positions if space == "positions" else self.clips.features
+        points = self._points(space)
         if axes is not None:
             self._check_axes(axes)
             points = points[..., list(axes)]
         scale = safe_scale(points)
-        if scale != 1:
-            points = points * scale
-        distance = torch.cdist(
+        distance = self._distance(points if scale == 1 else points * scale, metric)
+        return distance if scale == 1 else distance / scale
+
+    def _distance(self, points: Tensor, metric: str) -> Tensor:
+        return torch.cdist(
             points[:, self.rows.start : self.rows.stop],
             points,
             p=P_NORMS[metric],
             compute_mode="donot_use_mm_for_euclid_dist",
         )
-        return distance if scale == 1 else distance / scale
 
     @cached_property
     def cosine(self) -> Tensor:
@@ -192,6 +194,7 @@ class Pairs:
         features. A zero vector has similarity 0 to every other node; every node has 1 to itself.
         Rounding can leave other pairs a millionth above 1.
         """
+        self._points("features")
         features, factors = self.clips.directions
         count, tile = self.clips.num_nodes, self.tile
         rows = self.rows
@@ -240,7 +243,14 @@ class Pairs:
                 # Equal vectors can differ in the last bits by where they stand: no ties.
                 return (self.cosine * 2**38).round_().div_(2**38)
             return self.cosine
-        return -self.distance(space, metric)
+        points = self._points(space)
+        return -self._distance(points * safe_scale(points), metric)  # finite, unlike distances
+
+    def _points(self, space: str) -> Tensor:
+        points = self.clips.positions if space == "positions" else self.clips.features
+        if points is None:
+            raise ValueError(f"a rule asks for {space}, got none")
+        return points
 
     def _check_axes(self, axes: tuple[int, ...]) -> None:
         count = self.clips.positions.size(-1)

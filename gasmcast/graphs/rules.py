@@ -9,11 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import IntFlag
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
+from gasmcast.graphs.closest import closest
+from gasmcast.graphs.nodes import shape_of
 from gasmcast.graphs.pairs import once_a_rule
 from gasmcast.graphs.thresholds import Quantile, TargetDegree, find_threshold
 
@@ -77,10 +80,11 @@ class Rule(ABC):
         holds = self.holds(pairs)
         clips = len(pairs.clips.sizes)
         shapes = [(b, len(pairs.rows), pairs.clips.num_nodes) for b in (1, clips)]
-        if holds.dtype != torch.bool or holds.shape not in shapes:
+        is_tensor = isinstance(holds, Tensor)
+        if not is_tensor or holds.dtype != torch.bool or holds.shape not in shapes:
             raise ValueError(
                 f"{type(self).__name__}.holds must return bool {list(shapes[1])}, got "
-                f"{str(holds.dtype).removeprefix('torch.')} {list(holds.shape)}"
+                f"{shape_of(holds)}"
             )
         return holds.view(torch.uint8) * int(self.bit)
 
@@ -151,8 +155,9 @@ class Adjacent(Rule):
     needs: ClassVar[str] = "positions"
 
     def __post_init__(self) -> None:
-        if not self.radius >= 0:
-            raise ValueError(f"radius must be at least 0, got {self.radius}")
+        _check_size("radius", self.radius)
+        if isinstance(self.axes, int):
+            raise ValueError(f"axes must be a tuple of coordinates or None, got {self.axes}")
         _check_choice("metric", self.metric, ("chebyshev", "euclidean", "manhattan"))
 
     def holds(self, pairs: Pairs) -> Tensor:
@@ -180,8 +185,7 @@ class Window(Rule):
     needs: ClassVar[str] = "positions"
 
     def __post_init__(self) -> None:
-        if not self.size >= 0:
-            raise ValueError(f"the size of a window must be at least 0, got {self.size}")
+        _check_size("the size of a window", self.size)
 
     def holds(self, pairs: Pairs) -> Tensor:
         """See :meth:`Rule.holds`."""
@@ -219,8 +223,8 @@ class Similar(Rule):
         if not isinstance(self.threshold, Quantile | TargetDegree):
             _check_threshold(self.threshold)
         _check_choice("space", self.space, ("features", "positions"))
-        if self.sigma is not None and not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        if self.sigma is not None and not (isinstance(self.sigma, Real) and self.sigma > 0):
+            raise ValueError(f"sigma must be a positive number, got {self.sigma!r}")
         if self.sigma is None and self.space == "positions":
             raise ValueError("similar positions need sigma: the cosine is for features")
 
@@ -396,65 +400,25 @@ class _AtLeast(_Changed):
         return pairs.bits(self.rule) | super().bits(pairs)
 
 
-def closest(candidates: Tensor, closeness: Tensor, count: int | Tensor) -> Tensor:
-    """Of each target's candidate sources, the ``count`` closest.
-
-    Ties go to the smaller source index, on every device: of several sources exactly as close as the
-    last that has room, the first ones are taken, whatever order ``topk`` gives them.
-
-    Args:
-        candidates: Bool [b, m, n].
-        closeness: [b, m, n], larger is closer, finite.
-        count: At least 0; one number, or one for each target, [b, m].
-
-    Returns:
-        Bool [b, m, n], a subset of ``candidates``.
-    """
-    # Counting in int32 is many times faster than in sum's default of int64.
-    crowded = candidates.sum(dim=-1, dtype=torch.int32) > count
-    closeness, candidates = torch.broadcast_tensors(closeness, candidates)
-    count = torch.as_tensor(count, device=candidates.device).expand(candidates.shape[:-1])
-    crowded = crowded.expand_as(count)
-    if bool(crowded.all()):
-        return _closest_of_many(candidates, closeness, count)
-    kept = candidates.clone()
-    if bool(crowded.any()):
-        kept[crowded] = _closest_of_many(candidates[crowded], closeness[crowded], count[crowded])
-    return kept
-
-
-def _closest_of_many(candidates: Tensor, closeness: Tensor, room: Tensor) -> Tensor:
-    """The closest, for targets that have more candidates than room."""
-    if not candidates.numel():
-        return candidates
-    ranked = torch.where(candidates, closeness, -torch.inf)
-    room = room.unsqueeze(-1)
-    top = ranked.topk(max(int(room.max()), 1), dim=-1).values
-    last = top.gather(-1, (room - 1).clamp_(min=0).long()).masked_fill_(room == 0, torch.inf)
-    chosen = ranked >= last
-    tied = chosen.sum(dim=-1, dtype=torch.int32) > room.squeeze(-1)  # with the last that has room
-    if bool(tied.any()):
-        ranked, last, room = ranked[tied], last[tied], room[tied]
-        above, level = ranked > last, ranked == last
-        room = room - above.sum(dim=-1, keepdim=True, dtype=torch.int32)
-        chosen[tied] = above | (level & (level.cumsum(dim=-1, dtype=torch.int32) <= room))
-    return chosen
-
-
 def _check_threshold(threshold: float) -> None:
     if isinstance(threshold, Tensor) and threshold.numel() != 1:
         raise ValueError(
             f"a similarity threshold must be a number, got a tensor {list(threshold.shape)}: "
             "features are given by name, features=..."
         )
-    if not isinstance(threshold, int | float | Tensor) or threshold != threshold:
+    if not isinstance(threshold, Real | Tensor) or threshold != threshold:
         raise ValueError(
             f"a similarity threshold must be a number, Quantile or TargetDegree, got {threshold!r}"
         )
 
 
+def _check_size(name: str, size: float) -> None:
+    if not isinstance(size, Real) or not size >= 0:
+        raise ValueError(f"{name} must be a number of at least 0, got {size!r}")
+
+
 def _check_count(name: str, count: int) -> None:
-    if not isinstance(count, int) or count < 0:
+    if not isinstance(count, Integral) or count < 0:
         raise ValueError(f"{name} must be an integer of at least 0, got {count!r}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,8 +32,8 @@ class Quantile:
     q: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.q <= 1:
-            raise ValueError(f"a quantile must be between 0 and 1, got {self.q}")
+        if not isinstance(self.q, Real) or not 0 <= self.q <= 1:
+            raise ValueError(f"a quantile must be a number between 0 and 1, got {self.q!r}")
 
     def num_pairs(self, num_nodes: int) -> int:
         """How many of a clip's pairs are similar, ties at the threshold left out."""
@@ -56,8 +57,8 @@ class TargetDegree:
     k: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.k < math.inf:
-            raise ValueError(f"a target degree must be finite and at least 0, got {self.k}")
+        if not isinstance(self.k, Real) or not 0 <= self.k < math.inf:
+            raise ValueError(f"a target degree must be finite and at least 0, got {self.k!r}")
 
     def num_pairs(self, num_nodes: int) -> int:
         """How many of a clip's pairs are similar, ties at the threshold left out."""

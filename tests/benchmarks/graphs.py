@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from torch_geometric.data import Data
 
 from benchmarks import graph_rivals as rivals
+from benchmarks.machine import Machine
 from benchmarks.measure import MIB, Effort, Measured, Way, measure
-from benchmarks.page import machine, table
+from benchmarks.page import table
 from benchmarks.smooth_features import smooth_features
 from gasmcast.graphs import (
     EdgeRule,
@@ -94,8 +95,7 @@ TINY_CASES = (Case(3, (6, 6), 32, k=4), Case(1, (9, 9), 32, k=4), Case(5, (8,), 
 
 def run(effort: Effort) -> str:
     """Measure all and return the section of the page."""
-    packages = ("torch-geometric", "scikit-learn", "numpy", "networkx")
-    parts = [f"Measured on: {machine(effort.device, packages)}."]
+    machine = Machine(effort.device, ("torch-geometric", "scikit-learn", "numpy", "networkx"))
     summary, details = [], []
     for case in TINY_CASES if effort.tiny else CASES:
         measured, edges_per_node = _measure_case(case, effort)
@@ -109,10 +109,10 @@ def run(effort: Effort) -> str:
         summary.append([case.name, *(measured.ratio(*ratio) for ratio in ratios)])
         details.append(
             f"**{case.name}**, {case.kind}: {edges_per_node:.1f} edges a node, k = {case.k}, "
-            f"{measured.rounds} rounds."
+            f"{_rounds(measured)}."
         )
         details.append(_table(measured, BARE, "bare = 1"))
-    parts.append(
+    parts = [
         table(
             (
                 "B x N x D",
@@ -123,11 +123,12 @@ def run(effort: Effort) -> str:
                 "k nearest / ViG's",
             ),
             summary,
-        )
-    )
-    parts += details
+        ),
+        *details,
+    ]
     parts += _spatiotemporal(effort)
     parts += _networkx(effort)
+    parts.insert(0, f"Measured on: {machine}.")
     return "\n\n".join(parts)
 
 
@@ -185,8 +186,8 @@ def _measure_case(case: Case, effort: Effort) -> tuple[Measured, float]:
 
 def _spatiotemporal(effort: Effort) -> list[str]:
     """One clip of many frames, all at once and block by block."""
-    frames, side, width = (2, 4, 32) if effort.tiny else (16, 14, 768)
-    max_bytes = 2**14 if effort.tiny else 64 * MIB
+    frames, side, width = (2, 12, 32) if effort.tiny else (16, 14, 768)
+    max_bytes = (2 if effort.tiny else 64) * MIB
     positions = generate_spatiotemporal_positions(frames, side)
     features = smooth_features(1, (frames, side, side), width)[0].to(effort.device)
     build = partial(build_spatiotemporal_graph, positions, THRESHOLD, features=features)
@@ -206,7 +207,7 @@ def _spatiotemporal(effort: Effort) -> list[str]:
     return [
         f"**Spatio-temporal**, {frames} frames of {side**2} patches, D = {width}: one clip of "
         f"{len(positions)} nodes, {edges_per_node:.1f} edges a node, with edge_attr and edge_rule, "
-        f"{measured.rounds} rounds.",
+        f"{_rounds(measured)}.",
         _table(measured, "all pairs at once", "at once = 1"),
     ]
 
@@ -233,7 +234,7 @@ def _networkx(effort: Effort) -> list[str]:
     )
     return [
         f"**networkx**, one spatial graph of {graph.num_nodes} nodes and {graph.num_edges} edges, "
-        f"{measured.rounds} rounds.",
+        f"{_rounds(measured)}.",
         _table(measured, pyg, "PyG = 1"),
     ]
 
@@ -249,6 +250,10 @@ def pyg_attributes(graph: Data) -> Data:
         distance=graph.edge_attr[:, -2],
         similarity=graph.edge_attr[:, -1],
     )
+
+
+def _rounds(measured: Measured) -> str:
+    return f"{measured.rounds} rounds, {measured.undisturbed:.0%} of the calls undisturbed"
 
 
 def _table(measured: Measured, reference: str, reference_column: str) -> str:

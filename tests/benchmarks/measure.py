@@ -7,11 +7,15 @@ import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 MIB = 2**20
+# A call is tried again, for at most so long, if its threads waited for a core for this share of it.
+PATIENCE_SECONDS = 2.0
+DISTURBED = 0.03
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Effort:
         seconds: Timing of one comparison stops after so long, though not before ``min_rounds``.
         min_rounds: Rounds at least, in each of which every way is called once.
         max_rounds: Rounds at most.
+        tries: Calls of each way in a round at most: see :func:`measure`.
         tiny: A try at small sizes: it shows that the benchmark runs, and its figures mean nothing.
     """
 
@@ -30,6 +35,7 @@ class Effort:
     seconds: float = 60.0
     min_rounds: int = 7
     max_rounds: int = 50
+    tries: int = 20
     tiny: bool = False
 
 
@@ -68,10 +74,18 @@ class Spread:
 
 
 class Measured:
-    """What :func:`measure` found, by the names of the ways."""
+    """What :func:`measure` found, by the names of the ways.
 
-    def __init__(self, seconds: dict[str, list[float]], peak_bytes: dict[str, int]):
-        self._seconds, self.peak_bytes = seconds, peak_bytes
+    Attributes:
+        peak_bytes: Peak memory of each way.
+        rounds: How often each was timed.
+        undisturbed: Share of these times in which no thread waited for a core.
+    """
+
+    def __init__(
+        self, seconds: dict[str, list[float]], peak_bytes: dict[str, int], undisturbed: float = 1
+    ):
+        self._seconds, self.peak_bytes, self.undisturbed = seconds, peak_bytes, undisturbed
         self.rounds = len(next(iter(seconds.values())))
 
     def milliseconds(self, name: str) -> Spread:
@@ -87,33 +101,52 @@ def measure(ways: Sequence[Way], effort: Effort) -> Measured:
     """Time all ways in turn, round after round, in an order drawn anew for each round.
 
     What else the machine does then meets all ways alike, and ratios within a round hold where times
-    do not. Peak memory is measured first, in a call of its own that also warms up.
+    do not. But it does not hit them alike: where threads work together, all wait for one that has
+    lost its core. So a call in which a thread waited for one is tried again, and the fastest counts
+    where every try was disturbed. Peak memory is measured first, in calls of its own that also warm
+    up.
     """
     peaks = {way.name: peak_bytes(way.call, effort.device, way.memory) for way in ways}
     seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+    undisturbed: list[bool] = []
     order = random.Random(0)
     begin = time.perf_counter()
     for count in range(effort.max_rounds):
         if count >= effort.min_rounds and time.perf_counter() - begin > effort.seconds:
             break
-        for way in order.sample(ways, len(ways)):
-            seconds[way.name].append(_seconds(way.call, effort.device))
-    return Measured(seconds, peaks)
+        gc.collect()
+        gc.disable()  # a collection would be put down to whichever way it happens to interrupt
+        try:
+            for way in order.sample(ways, len(ways)):
+                taken, alone = _call(way.call, effort)
+                seconds[way.name].append(taken)
+                undisturbed.append(alone)
+        finally:
+            gc.enable()
+    return Measured(seconds, peaks, statistics.mean(undisturbed))
 
 
-def _seconds(call: Callable[[], object], device: str) -> float:
-    gc.collect()
-    gc.disable()  # a collection would be put down to whichever way it happens to interrupt
-    try:
-        _synchronize(device)
+def _call(call: Callable[[], object], effort: Effort) -> tuple[float, bool]:
+    """Time of one call in seconds, and whether it was undisturbed."""
+    tries: list[float] = []
+    while len(tries) < effort.tries and sum(tries) < PATIENCE_SECONDS:
+        waited = _seconds_waited()
+        _synchronize(effort.device)
         begin = time.perf_counter()
         result = call()
-        _synchronize(device)
-        end = time.perf_counter()
-    finally:
-        gc.enable()
-    del result  # inside the function, but after the clock
-    return end - begin
+        _synchronize(effort.device)
+        tries.append(time.perf_counter() - begin)
+        del result
+        if _seconds_waited() - waited <= DISTURBED * tries[-1]:
+            return tries[-1], True
+    return min(tries), False
+
+
+def _seconds_waited() -> float:
+    """How long the threads of this process, ready to run, have waited for a core; Linux tells."""
+    # Time on a core, time waiting for one, both in nanoseconds, and how often.
+    files = Path("/proc/self/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[1]) for file in files) / 1e9
 
 
 def peak_bytes(call: Callable[[], object], device: str = "cpu", memory: str = "torch") -> int:
@@ -125,11 +158,10 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu", memory: str = "t
     numpy arrays, as tracemalloc counts.
     """
     call()  # what is allocated once and kept is not the call's
-    gc.collect()
     if memory == "python":
         tracemalloc.start()
         try:
-            result = call()
+            call()
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -137,17 +169,16 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu", memory: str = "t
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        result = call()
+        call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        result = call()
-    del result
+        call()
     events = profiler.profiler.kineto_results.events()
-    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    changes = [event for event in events if event.name() == "[memory]"]
     live = peak = 0
-    for _, change in changes:
-        live += change
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        live += change.nbytes()
         peak = max(peak, live)
     return peak
 

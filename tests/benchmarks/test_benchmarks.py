@@ -3,16 +3,19 @@ import torch
 from torch_geometric.utils import to_networkx as pyg_to_networkx
 
 from benchmarks import graph_rivals, graphs
+from benchmarks import measure as timing
 from benchmarks.measure import Effort, Measured, Way, measure, peak_bytes
 from benchmarks.page import table, write_section
 from gasmcast.graphs import build_spatial_graph, to_networkx
 
-TINY = Effort(seconds=0, min_rounds=1, tiny=True)
+TINY = Effort(seconds=0, min_rounds=1, tries=1, tiny=True)
 
 
 def test_graphs_runs_and_writes_its_section(tmp_path):
     page = tmp_path / "benchmarks.md"
-    page.write_text("before\n\n<!-- begin: graphs -->\nlast figures\n<!-- end: graphs -->\n\nafter\n")
+    page.write_text(
+        "before\n\n<!-- begin: graphs -->\nlast figures\n<!-- end: graphs -->\n\nafter\n"
+    )
     write_section(page, "graphs", graphs.run(TINY))  # it checks the edges of all ways by itself
     text = page.read_text()
     before, section = text.split("<!-- begin: graphs -->")
@@ -95,12 +98,25 @@ def test_peak_memory_by_hand():
     assert 10**6 <= peak_bytes(lambda: bytearray(10**6), memory="python") < 10**6 + 10_000
 
 
-def test_every_way_is_timed_in_every_round():
+def test_every_way_is_timed_in_every_round(monkeypatch):
+    monkeypatch.setattr(timing, "_seconds_waited", lambda: 0.0)
     calls = []
     ways = [Way(name, lambda name=name: calls.append(name)) for name in "ab"]
     measured = measure(ways, Effort(seconds=0, min_rounds=3))
     assert measured.rounds == 3
+    assert measured.undisturbed == 1
     assert sorted(calls[-6:-4]) == sorted(calls[-4:-2]) == sorted(calls[-2:]) == ["a", "b"]
+
+
+def test_a_disturbed_call_is_tried_again(monkeypatch):
+    # Waited before and after each call: the first two of round one waited, and all of round two.
+    waited = iter([0, 1, 1, 2, 2, 2, *range(2, 10)])
+    monkeypatch.setattr(timing, "_seconds_waited", lambda: next(waited))
+    calls = []
+    way = Way("a", lambda: calls.append(0), memory="python")
+    measured = measure([way], Effort(seconds=0, min_rounds=2, tries=4))
+    assert len(calls) == 2 + 3 + 4  # two of them for the memory
+    assert measured.undisturbed == 0.5
 
 
 def test_ratios_are_taken_round_by_round():

@@ -23,6 +23,7 @@ from gasmcast.graphs import (
     build_spatial_graph,
     build_spatiotemporal_graph,
     build_temporal_graph,
+    pairs,
 )
 from graphs.oracles import (
     DTYPES,
@@ -115,7 +116,8 @@ class Band(Rule):
 
 
 @pytest.mark.parametrize("rows", [16, 64])
-def test_rules_made_on_the_spot_are_not_taken_for_each_other(rows):
+def test_rules_made_on_the_spot_are_not_taken_for_each_other(rows, monkeypatch):
+    monkeypatch.setattr(pairs, "FEWEST_ROWS", 16)
     data = make_clips([64, 3], dtype=torch.float64)
     rule = Adjacent(3) - Adjacent(1) | Similar(Quantile(0.2)) - Similar(Quantile(0.6))
     expected = adjacency(build_graph(rule, ptr=data.ptr, **data.both))

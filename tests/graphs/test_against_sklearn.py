@@ -133,9 +133,11 @@ def test_the_same_vector_is_as_near_wherever_it_stands(rule, channels, num_nodes
     # As patches of a black border are: the same numbers, whose similarities are rounded.
     few = make_clips([8], channels=channels, dtype=dtype).features
     vector = torch.arange(num_nodes) * 5 % 8
-    graph = build_graph(rule, features=few[vector])
+    least = 64 * 64 * num_nodes  # as few rows at a time as can be
     similarity = make_clips([8], channels=channels, dtype=dtype).similarity()[vector][:, vector]
-    assert (adjacency(graph) == closest(-similarity, 8)).all()
+    for max_bytes in (2**30, least):
+        graph = build_graph(rule, features=few[vector], max_bytes=max_bytes)
+        assert (adjacency(graph) == closest(-similarity, 8)).all()
 
 
 def farness(data, with_features):

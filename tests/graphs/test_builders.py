@@ -1,9 +1,5 @@
-import networkx as nx
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import is_undirected
 
@@ -12,9 +8,8 @@ from gasmcast import (
     build_spatial_graph,
     build_temporal_graph,
     generate_spatial_positions,
-    generate_temporal_positions,
 )
-from gasmcast.graphs import Adjacent, build_graph
+from gasmcast.graphs import Adjacent, Nearest, Rule, Similar, build_graph, target_ptr
 
 
 def edges(data: Data) -> set[tuple[int, int]]:
@@ -59,48 +54,6 @@ def test_both_rules_leave_both_bits():
     assert EdgeRule(12).label == "similar + window"
 
 
-def test_positions_alone_give_king_graph():
-    # King's moves on a board are the strong product of two paths.
-    graph = build_spatial_graph(generate_spatial_positions((4, 5)))
-    king = nx.strong_product(nx.path_graph(4), nx.path_graph(5))
-    number = {node: node[0] * 5 + node[1] for node in king}
-    expected = {(number[a], number[b]) for a, b in king.edges}
-    expected |= {(b, a) for a, b in expected} | {(n, n) for n in number.values()}
-    assert edges(graph) == expected
-    assert "x" not in graph
-    assert graph.edge_attr.shape == (len(expected), 3)
-
-
-def test_window_gives_path_power():
-    graph = build_temporal_graph(generate_temporal_positions(), 2)
-    expected = {(i, j) for i in range(8) for j in range(8) if abs(i - j) <= 2}
-    assert edges(graph) == expected
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 12),
-    st.integers(1, 5),
-    st.floats(-1.0, 1.0),
-    st.integers(0, 10_000),
-    st.sampled_from([torch.float32, torch.float64]),
-)
-def test_edges_equal_scikit_learn(num_nodes, dim, threshold, seed, dtype):
-    generator = torch.Generator().manual_seed(seed)
-    # Few distinct values: duplicates, ties and zero vectors come up often.
-    features = torch.randint(-2, 3, (num_nodes, dim), generator=generator).to(dtype)
-    positions = torch.randint(0, 6, (num_nodes, 2), generator=generator).to(dtype)
-    graph = build_spatial_graph(positions, threshold, features=features)
-    similarity = torch.from_numpy(sklearn_cosine(features.double().numpy()))
-    if ((similarity - threshold).abs() < 1e-6).any():
-        return  # within rounding of the threshold both answers are right
-    offset = (positions[:, None] - positions[None]).abs().amax(-1)
-    expected = (similarity >= threshold) | (offset <= 1)
-    expected.fill_diagonal_(True)
-    target, source = expected.nonzero(as_tuple=True)
-    assert torch.equal(graph.edge_index, torch.stack([source, target]))  # order included
-
-
 def test_batch_equals_clips_one_by_one():
     features = torch.randn(3, 12, 4)
     positions = generate_spatial_positions((3, 4))
@@ -126,36 +79,6 @@ def test_a_position_for_each_clip():
     for clip in range(2):
         single = build_spatial_graph(positions[clip], 2.0, features=features[clip])
         assert torch.equal(batch[clip].edge_index, single.edge_index)
-
-
-@pytest.mark.parametrize("with_features", [True, False])
-def test_ragged_and_padded_equal_one_by_one(with_features):
-    sizes = [3, 1, 4]
-    positions = [torch.rand(size, 2) * 3 for size in sizes]
-    features = [torch.randn(size, 5) for size in sizes]
-    singles = [
-        build_spatial_graph(pos, 0.5, features=x if with_features else None)
-        for pos, x in zip(positions, features, strict=True)
-    ]
-    reference = Batch.from_data_list(singles)
-    ragged = build_spatial_graph(
-        torch.cat(positions),
-        0.5,
-        features=torch.cat(features) if with_features else None,
-        batch=torch.repeat_interleave(torch.tensor(sizes)),
-    )
-    mask = torch.arange(4) < torch.tensor(sizes)[:, None]
-    padded_positions, padded_features = torch.full((3, 4, 2), 7.0), torch.full((3, 4, 5), torch.nan)
-    padded_positions[mask], padded_features[mask] = torch.cat(positions), torch.cat(features)
-    padded = build_spatial_graph(
-        padded_positions, 0.5, features=padded_features if with_features else None, mask=mask
-    )
-    for graph in (ragged, padded):
-        assert torch.equal(graph.edge_index, reference.edge_index)
-        assert torch.equal(graph.edge_rule, reference.edge_rule)
-        assert torch.equal(graph.ptr, reference.ptr)
-        torch.testing.assert_close(graph.edge_attr, reference.edge_attr)
-        assert len(graph.to_data_list()) == 3
 
 
 def test_permuting_nodes_permutes_edges():
@@ -274,7 +197,7 @@ P = generate_spatial_positions(2)
         ),
         ({"positions": P, "batch": torch.tensor([0, 1, 0, 1])}, "batch must be sorted"),
         ({"positions": P, "batch": torch.tensor([-1, 0, 0, 1])}, "sorted and not negative"),
-        ({"positions": P, "radius": -1}, "must be at least 0, got -1"),
+        ({"positions": P, "radius": -1}, "must be a number of at least 0, got -1"),
         ({"positions": P, "batch": torch.zeros(4)}, r"batch must be int64 \[sum N\], got float32"),
         (
             {"positions": P, "features": torch.zeros(3, 2), "batch": torch.zeros(4).long()},
@@ -319,15 +242,6 @@ def test_an_empty_ragged_batch():
     assert (batch.num_graphs, batch.num_nodes, batch.num_edges) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_not_finite_features_are_placed(value):
-    features = torch.ones(3, 4, 2)
-    features[1, 2, 0] = value
-    message = "features must be finite, got NaN or infinite values at node 2 of clip 1"
-    with pytest.raises(ValueError, match=message):
-        build_spatial_graph(P, features=features)
-
-
 @pytest.mark.parametrize("size", [3e38, 1e25, 1e-25, 1e-44])
 def test_vectors_of_any_length_have_a_direction(size):
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]) * size
@@ -362,9 +276,64 @@ def test_a_norm_beyond_half_precision_is_no_overflow(dtype):
     torch.testing.assert_close(graph.edge_attr[:, -1], expected)
 
 
-def test_undirected_graphs_without_edges():
-    rule = Adjacent(1)
-    for positions in (torch.empty(0, 2), torch.zeros(1, 2), torch.tensor([[0.0], [5.0]])):
-        graph = build_graph(rule, positions, undirected=True, self_loops=False)
-        assert graph.edge_index.shape == (2, 0)
-        assert graph.edge_attr.shape == (0, positions.size(1) + 1)
+def test_each_graph_of_a_batch_keeps_its_pointer():
+    features = torch.randn(3, 9, 4)
+    batch = build_spatial_graph(
+        generate_spatial_positions(3), features=features, as_edge_index=True
+    )
+    assert batch.edge_index.get_indptr().tolist() == target_ptr(batch).tolist()
+    for graph in batch.to_data_list():
+        assert graph.edge_index.sparse_size() == (9, 9)
+        assert graph.edge_index.sort_order == "col"
+        plain = target_ptr(Data(edge_index=graph.edge_index.as_tensor(), num_nodes=9))
+        assert torch.equal(target_ptr(graph), plain)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"),
+    reason="one setting for all",
+)
+@pytest.mark.parametrize("setting", ["cuda", "mkldnn", "legacy"])
+def test_the_precision_of_products_stays_as_it_was(setting):
+    cuda, mkldnn = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    before = cuda.fp32_precision, mkldnn.fp32_precision
+    try:
+        if setting == "legacy":
+            cuda.allow_tf32 = True
+        else:
+            {"cuda": cuda, "mkldnn": mkldnn}[setting].fp32_precision = "tf32"
+        chosen = cuda.fp32_precision, mkldnn.fp32_precision
+        build_graph(Similar(0.5), features=torch.randn(4, 3))
+        assert (cuda.fp32_precision, mkldnn.fp32_precision) == chosen
+    finally:
+        cuda.fp32_precision, mkldnn.fp32_precision = before
+
+
+def test_a_rule_may_return_a_transposed_matrix():
+    class FromTheLeft(Rule):
+        def holds(self, pairs):
+            return pairs.displacement(0).transpose(1, 2) > 0
+
+    positions = torch.rand(2, 5, 1)
+    batch = build_graph(FromTheLeft(), positions, self_loops=False)
+    assert batch.num_edges == 2 * 10
+    assert bool((batch.edge_attr[:, 0] < 0).all())
+
+
+def test_room_for_more_neighbours_than_there_are():
+    row = torch.arange(4.0).unsqueeze(1)
+    assert build_graph(Nearest(10**12), row).num_edges == 16
+    assert build_graph(Adjacent(9), row, max_neighbors=2**63 - 1).num_edges == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mask": [[True] * 4], "features": torch.ones(1, 4, 2)}, "mask must be bool .* got list"),
+        ({"radius": "1"}, "radius must be a number of at least 0, got '1'"),
+        ({"min_neighbors": None}, "smallest number of neighbours must be an integer .* got None"),
+    ],
+)
+def test_wrong_kinds_of_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_spatial_graph(P, **arguments)

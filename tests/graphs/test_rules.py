@@ -8,14 +8,16 @@ from gasmcast.graphs import (
     Adjacent,
     EdgeRule,
     Nearest,
+    Quantile,
     Rule,
     Similar,
+    TargetDegree,
     Window,
     build_graph,
 )
+from gasmcast.graphs.closest import closest
 from gasmcast.graphs.nodes import read_nodes
 from gasmcast.graphs.pairs import Clips
-from gasmcast.graphs.rules import closest
 
 
 def cosine_similarity(features):
@@ -142,14 +144,19 @@ def test_a_rule_of_ones_own_must_return_a_matrix_of_bools():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Adjacent(-1), "radius must be at least 0, got -1"),
-        (lambda: Adjacent(float("nan")), "radius must be at least 0, got nan"),
+        (lambda: Adjacent(-1), "radius must be a number of at least 0, got -1"),
+        (lambda: Adjacent(float("nan")), "radius must be a number of at least 0, got nan"),
         (lambda: Adjacent(metric="cosine"), "metric must be one of chebyshev, .* got 'cosine'"),
-        (lambda: Window(-2), "size of a window must be at least 0, got -2"),
+        (lambda: Window(-2), "size of a window must be a number of at least 0, got -2"),
         (lambda: Similar("high"), "number, Quantile or TargetDegree, got 'high'"),
-        (lambda: Similar(sigma=0), "sigma must be positive, got 0"),
+        (lambda: Similar(sigma=0), "sigma must be a positive number, got 0"),
         (lambda: Similar(space="time"), "space must be one of features, positions, got 'time'"),
         (lambda: Similar(space="positions"), "similar positions need sigma"),
+        (lambda: Adjacent(axes=0), "axes must be a tuple of coordinates or None, got 0"),
+        (lambda: Similar(sigma="a"), "sigma must be a positive number, got 'a'"),
+        (lambda: Quantile("a"), "quantile must be a number between 0 and 1, got 'a'"),
+        (lambda: Quantile(1.5), "quantile must be a number between 0 and 1, got 1.5"),
+        (lambda: TargetDegree(-1), "target degree must be finite and at least 0, got -1"),
         (lambda: Nearest(-1), "k must be an integer of at least 0, got -1"),
         (lambda: Nearest(2.5), "k must be an integer of at least 0, got 2.5"),
         (lambda: Nearest(2, metric="cosine"), "the cosine is for features"),
@@ -216,3 +223,16 @@ def test_a_rule_shows_how_to_write_it(text):
 def test_working_memory_is_a_number_of_bytes(max_bytes):
     with pytest.raises(ValueError, match=f"max_bytes must be a positive integer, got {max_bytes}"):
         build_graph(NEAR, ROW, max_bytes=max_bytes)
+
+
+def test_what_a_rule_of_ones_own_asks_for_must_be_there():
+    class Steep(Rule):
+        def holds(self, pairs):
+            return pairs.cosine > 0
+
+    with pytest.raises(ValueError, match="a rule asks for features, got none"):
+        build_graph(Steep(), ROW)
+    with pytest.raises(
+        ValueError, match=r"Nothing.holds must return bool \[1, 4, 4\], got NoneType"
+    ):
+        build_graph(type("Nothing", (Rule,), {"holds": lambda self, pairs: None})(), ROW)

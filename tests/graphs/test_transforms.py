@@ -315,11 +315,15 @@ def test_functional_names_and_compose():
             "TemporalGraph takes no 'mask': nodes and clips come from the data",
         ),
         (lambda: RuleGraph(3), ValueError, r"rule must be a Rule, such as .*, got 3"),
-        (lambda: SpatialGraph(radius=-1), ValueError, "radius must be at least 0, got -1"),
+        (
+            lambda: SpatialGraph(radius=-1),
+            ValueError,
+            "radius must be a number of at least 0, got -1",
+        ),
         (lambda: SpatialGraph(metric="cosine"), ValueError, "metric must be one of .* 'cosine'"),
         (lambda: SpatialGraph(torch.rand(9, 2)), ValueError, r"threshold must be .* \[9, 2\]"),
         (lambda: SpatialGraph(max_similar=-2), ValueError, "must be .* at least 0, got -2"),
-        (lambda: TemporalGraph(-1), ValueError, "window must be at least 0, got -1"),
+        (lambda: TemporalGraph(-1), ValueError, "window must be a number of at least 0, got -1"),
         (lambda: SpatiotemporalGraph(temporal_threshold="0.8"), ValueError, "got '0.8'"),
         (
             lambda: RuleGraph(RULE, min_neighbors=3, max_neighbors=2),
