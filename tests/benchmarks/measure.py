@@ -6,6 +6,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,8 +146,11 @@ def _call(call: Callable[[], object], effort: Effort) -> tuple[float, bool]:
 def _seconds_waited() -> float:
     """How long the threads of this process, ready to run, have waited for a core; Linux tells."""
     # Time on a core, time waiting for one, both in nanoseconds, and how often.
-    files = Path("/proc/self/task").glob("*/schedstat")
-    return sum(int(file.read_text().split()[1]) for file in files) / 1e9
+    waited = 0
+    for file in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError):  # a thread that has ended meanwhile
+            waited += int(file.read_text().split()[1])
+    return waited / 1e9
 
 
 def peak_bytes(call: Callable[[], object], device: str = "cpu", memory: str = "torch") -> int:
