@@ -27,7 +27,8 @@ def check_graph(data: Data, *, symmetric: bool = False) -> None:
     - ``edge_attr``, ``edge_rule``, ``edge_weight`` and ``attention``: one row an edge; ``x`` and
       ``pos``: one row a node. ``y`` may be of the nodes or of the graph: it is looked at in a batch
       only, where it must be divisible among the nodes or among the clips;
-    - ``edge_attr``: as many columns as the builders make for ``pos``, nothing NaN or infinite;
+    - ``edge_attr``: as many columns as the builders make for ``pos``, nothing NaN or infinite, in
+      ``pos``, ``x`` and ``edge_weight`` neither;
     - ``edge_rule``: uint8, a bit on every edge, ``EdgeRule.SELF_LOOP`` alone on self-loops and on
       no other edge;
     - of a batch: ``batch`` and ``ptr`` that say the same, and no edges between clips.
@@ -105,6 +106,7 @@ def _faults(data: Data, symmetric: bool) -> list[str]:
         faults += _order_faults(data)
         faults += _loop_faults(data)
     faults += _edge_attr_faults(data)
+    faults += _value_faults(data)
     if usable:
         faults += _edge_rule_faults(data)
         if symmetric:
@@ -255,6 +257,17 @@ def _edge_attr_faults(data: Data) -> Iterator[str]:
         column = int((~edge_attr[edge].isfinite()).nonzero()[0])
         value = float(edge_attr[edge, column])
         yield f"edge_attr of edge {edge} is {value} in column {column}{_more(bad)}"
+
+
+def _value_faults(data: Data) -> Iterator[str]:
+    for name, kind in (("pos", "node"), ("x", "node"), ("edge_weight", "edge")):
+        value = data.get(name)
+        if not isinstance(value, Tensor) or not value.is_floating_point() or not value.dim():
+            continue
+        bad = ~value.isfinite().flatten(1).all(dim=1) if value.dim() > 1 else ~value.isfinite()
+        if bad.any():
+            first = int(bad.nonzero()[0])
+            yield f"{name} of {kind} {first} is NaN or infinite{_more(bad, f'{kind}s')}"
 
 
 def _edge_rule_faults(data: Data) -> Iterator[str]:

@@ -30,6 +30,8 @@ RULE_COLORS = {
 NO_RULE_COLOR = "#555555"
 UNBOUNDED = EdgeRule.SIMILAR | EdgeRule.OTHER  # such a rule can tie a node to any number of others
 STRIPE = 4.0  # length in line widths
+MOST_FRAMES = 64
+MOST_TICKS = 16
 FRAME_GAP = 1.5  # between frames side by side, in the unit of the positions
 
 
@@ -137,6 +139,11 @@ def _lay_out(data: Data) -> _Layout:
     if pos.size(1) == 3:
         values, frame = pos[:, 2].unique(return_inverse=True)
         times = values.tolist()
+        if len(times) > MOST_FRAMES:
+            raise ValueError(
+                f"positions [N, 3] are drawn as (x, y, time), at most {MOST_FRAMES} frames, got "
+                f"{len(times)} different times: for points in space, draw two of the coordinates"
+            )
     flat = pos.size(1) == 1
     places = torch.cat([pos, torch.zeros_like(pos)], dim=1) if flat else pos[:, :2].clone()
     low, high = (
@@ -297,12 +304,15 @@ def _frame_axes(ax: Axes, layout: _Layout, pairs: Tensor) -> None:
         highest = float(reach.max()) / 2 if reach.numel() else 1.0
         ax.set(ylim=(-0.12 * highest, 1.1 * highest), xlabel="segment", yticks=[])
         ax.spines[["left", "right", "top"]].set_visible(False)
-        ax.set_xticks(layout.places[:, 0].tolist())
+        ax.set_xticks(layout.places[:: -(-len(layout.places) // MOST_TICKS) or 1, 0].tolist())
         ax.tick_params(labelsize="small")
         return
     (left, top), (right, bottom) = layout.low, layout.high
     ax.set(aspect="equal", xticks=[], yticks=[])
-    ax.set(xlim=(left - 0.5, right + 0.5), ylim=(bottom + 0.5, top - 0.5))
+    extent = max(right - left, bottom - top)
+    # Half a patch around a grid; points that are closer together than patches need less.
+    margin = 0.5 if ax.images or layout.times or extent >= 2 or not extent else extent / 10
+    ax.set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
     if layout.times:
         _frame_frames(ax, layout, pairs)
 

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gasmcast.graphs.magnitude import safe_rows
 
@@ -14,7 +13,8 @@ def edge_similarity(features: Tensor, edge_index: Tensor) -> Tensor:
         w_{e} = \frac{x_i \cdot x_j}{\lVert x_i \rVert \lVert x_j \rVert}, \qquad e = (j, i)
 
     Memory stays at [N, D] + [E], in the backward pass too, where gathering the features of both
-    ends would take twice [E, D]. A zero vector has similarity 0 and no gradient, also to itself.
+    ends would take twice [E, D]. Second derivatives are possible; they do gather. A zero vector has
+    similarity 0 and no gradient, also to itself.
 
     Args:
         features: [N, D].
@@ -50,10 +50,14 @@ class _DotProducts(torch.autograd.Function):
         return products
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, None]:
         directions, edge_index = ctx.saved_tensors
         source, target = edge_index
+        if torch.is_grad_enabled():
+            # Somebody wants second derivatives, which a sparse matrix of gradients has not got.
+            zeros = torch.zeros_like(directions)
+            to_target = zeros.index_add(0, target, grad.unsqueeze(1) * directions[source])
+            return to_target.index_add(0, source, grad.unsqueeze(1) * directions[target]), None
         by_target = _sparse(target, source, grad, len(directions))
         by_source = _sparse(source, target, grad, len(directions))
         # d(u_i . u_j) = du_i . u_j + u_i . du_j: one product a direction of the edges.

@@ -111,9 +111,10 @@ def _check_kinds(positions: Tensor | None, features: Tensor | None) -> None:
         if not isinstance(value, Tensor):
             raise ValueError(f"{name} must be a torch tensor, got {shape_of(value)}")
         if not value.is_floating_point() or value.dim() not in (2, 3) or value.size(-1) == 0:
-            raise ValueError(
-                f"{name} must be float [N, {letter}] or [B, N, {letter}], got {shape_of(value)}"
-            )
+            got = shape_of(value)
+            if not value.is_floating_point():
+                got += f": give {name}.float()"
+            raise ValueError(f"{name} must be float [N, {letter}] or [B, N, {letter}], got {got}")
 
 
 def _ragged_sizes(

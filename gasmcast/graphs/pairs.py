@@ -35,6 +35,7 @@ class Clips:
 
     Attributes:
         sizes: Nodes of each clip, b numbers.
+        nodes: Which of the nodes of all clips these are.
         first_nodes: The first node of each clip among those of all clips, [b].
         positions: [b, n, d], or [1, n, d] where all clips share them; None.
         features: [b, n, D], float32 or float64, without gradient; None.
@@ -49,6 +50,7 @@ class Clips:
         self.num_nodes = max(self.sizes)
         self.device = nodes.device
         first, last = starts[clips.start], starts[clips.stop]
+        self.nodes = slice(first, last)
         self.first_nodes = torch.tensor(starts[clips.start : clips.stop], device=self.device)
         padded = any(size != self.num_nodes for size in self.sizes)
         self.present = None
@@ -61,17 +63,18 @@ class Clips:
             if positions.dtype != torch.float64:
                 positions = positions.float()
             self.positions = (
-                positions.unsqueeze(0) if nodes.shared else self._dense(positions[first:last])
+                positions.unsqueeze(0) if nodes.shared else self.dense(positions[first:last])
             )
         self.features = self.norms = None
         if nodes.features is not None:
             features = nodes.features[first:last].detach()
             norms = nodes.norms[first:last]
-            self.features = self._dense(features.to(norms.dtype))
-            self.norms = self._dense(norms)
+            self.features = self.dense(features.to(norms.dtype))
+            self.norms = self.dense(norms)
         self.thresholds: dict[int, tuple[Rule, Tensor]] = {}
 
-    def _dense(self, flat: Tensor) -> Tensor:
+    def dense(self, flat: Tensor) -> Tensor:
+        """What is known of each node, [nodes, ...], as [b, n, ...], 0 where no node is."""
         if self.present is None:
             return flat.view(len(self.sizes), self.num_nodes, *flat.shape[1:])
         dense = flat.new_zeros(*self.present.shape, *flat.shape[1:])
@@ -162,6 +165,15 @@ class Pairs:
         along = positions[..., axis]
         return along.unsqueeze(1) - along[:, self.rows.start : self.rows.stop].unsqueeze(2)
 
+    def of_nodes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What else is known of the nodes, at the targets [b, m, 1] and at the sources [b, 1, n].
+
+        Args:
+            values: One value for each node of all clips, in the order of the graph, [sum N].
+        """
+        values = self.clips.dense(values[self.clips.nodes])
+        return values[:, self.rows.start : self.rows.stop].unsqueeze(2), values.unsqueeze(1)
+
     def distance(
         self,
         space: str = "positions",
@@ -170,6 +182,8 @@ class Pairs:
     ) -> Tensor:
         """Distances in positions or features, each pair by itself: equal pairs come out equal."""
         points = self._points(space)
+        if metric not in P_NORMS:
+            raise ValueError(f"metric must be one of {', '.join(P_NORMS)}, got {metric!r}")
         if axes is not None:
             self._check_axes(axes)
             points = points[..., list(axes)]
@@ -247,6 +261,8 @@ class Pairs:
         return -self._distance(points * safe_scale(points), metric)  # finite, unlike distances
 
     def _points(self, space: str) -> Tensor:
+        if space not in ("positions", "features"):
+            raise ValueError(f"space must be positions or features, got {space!r}")
         points = self.clips.positions if space == "positions" else self.clips.features
         if points is None:
             raise ValueError(f"a rule asks for {space}, got none")

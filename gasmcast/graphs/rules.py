@@ -131,6 +131,9 @@ class Rule(ABC):
     def __invert__(self) -> Rule:
         return _Not(self)
 
+    def __bool__(self) -> bool:
+        raise TypeError("rules combine with |, &, - and ~, not with or, and, not")
+
 
 @dataclass(frozen=True, repr=False)
 class Adjacent(Rule):

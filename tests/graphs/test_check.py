@@ -317,3 +317,22 @@ def test_everything_wrong_comes_at_once(graph):
     faults = refusal(graph)
     assert [fault.split()[0] for fault in faults][:2] == ["edge_weight", "edge_index"]
     assert "edge_attr of edge 0 is nan in column 0" in faults
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pos", "pos of node 2 is NaN or infinite"),
+        ("x", "x of node 2 is NaN or infinite"),
+        ("edge_weight", "edge_weight of edge 2 is NaN or infinite"),
+    ],
+)
+def test_values_must_be_finite(name, message):
+    features = torch.rand(4, 3)
+    positions = torch.arange(4.0).unsqueeze(1)
+    graph = build_temporal_graph(positions, features=features, edge_weight=True)
+    check_graph(graph)
+    graph[name] = graph[name].clone()
+    graph[name][2] = torch.nan
+    with pytest.raises(ValueError, match=message):
+        check_graph(graph)

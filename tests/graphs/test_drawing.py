@@ -337,3 +337,16 @@ def test_what_cannot_be_drawn(graph):
         draw_graph(Data(edge_index=torch.tensor([[0], [1]])))
     with pytest.raises(ValueError, match="top_k must be at least 0 or None, got -1"):
         draw_graph(graph, top_k=-1)
+
+
+def test_points_in_space_are_not_taken_for_frames():
+    graph = build_graph(Neighbours(2), torch.rand(100, 3))
+    with pytest.raises(ValueError, match="at most 64 frames, got 100 different times"):
+        draw_graph(graph)
+
+
+def test_close_points_fill_the_axes_and_a_long_signal_has_few_ticks():
+    ax = draw_graph(build_graph(Neighbours(2), torch.rand(30, 2) / 100))
+    assert ax.get_xlim()[1] - ax.get_xlim()[0] < 0.02
+    ax = draw_graph(build_temporal_graph(torch.arange(397.0).unsqueeze(1)))
+    assert len(ax.get_xticks()) <= 16

@@ -102,3 +102,12 @@ def test_magnitude_does_not_matter(dtype, scale):
 def test_without_features_there_is_nothing_to_weigh():
     with pytest.raises(ValueError, match="edge_weight needs features, got none"):
         build_graph(Adjacent(), torch.zeros(3, 2), edge_weight=True)
+
+
+def test_second_derivatives_are_those_of_the_cosine():
+    features = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+
+    def weights(x):
+        return build_graph(Similar(-1.0), features=x, edge_weight=True).edge_weight
+
+    assert torch.autograd.gradgradcheck(weights, features)

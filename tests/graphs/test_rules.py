@@ -236,3 +236,42 @@ def test_what_a_rule_of_ones_own_asks_for_must_be_there():
         ValueError, match=r"Nothing.holds must return bool \[1, 4, 4\], got NoneType"
     ):
         build_graph(type("Nothing", (Rule,), {"holds": lambda self, pairs: None})(), ROW)
+
+
+def test_rules_do_not_combine_by_words():
+    with pytest.raises(TypeError, match="rules combine with |, &, - and ~, not with or, and, not"):
+        NEAR and FAR  # noqa: B018
+
+
+def test_what_is_known_of_the_nodes_reaches_a_rule_in_blocks_too():
+    class Same(Rule):
+        def __init__(self, label):
+            self.label = label
+
+        def holds(self, pairs):
+            target, source = pairs.of_nodes(self.label)
+            return target == source
+
+    sizes = [70, 0, 3, 130]
+    ptr = torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()])
+    label = torch.randint(3, (sum(sizes),))
+    positions = torch.rand(sum(sizes), 2)
+    clip = torch.repeat_interleave(torch.tensor(sizes))
+    expected = (label[:, None] == label) & (clip[:, None] == clip)
+    for max_bytes in (2**30, 130 * 64 * 64):
+        graph = build_graph(Same(label), positions, ptr=ptr, max_bytes=max_bytes)
+        target, source = expected.nonzero(as_tuple=True)
+        assert torch.equal(graph.edge_index, torch.stack([source, target]))
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda pairs: pairs.distance("pos"), "space must be positions or features, got 'pos'"),
+        (lambda pairs: pairs.distance(metric="cosine"), "metric must be one of .* got 'cosine'"),
+    ],
+)
+def test_what_pairs_do_not_know_is_named(ask, message):
+    rule = type("Asking", (Rule,), {"holds": lambda self, pairs: ask(pairs) < 1})()
+    with pytest.raises(ValueError, match=message):
+        build_graph(rule, ROW, features=ROW)
