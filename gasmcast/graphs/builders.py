@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from numbers import Integral
 from typing import TypedDict, Unpack
 
@@ -17,13 +16,10 @@ from gasmcast.graphs.edges import Edges, edges_of, join, make_undirected, no_edg
 from gasmcast.graphs.full_precision import full_precision
 from gasmcast.graphs.magnitude import safe_scale
 from gasmcast.graphs.nodes import Nodes, read_nodes, shape_of
-from gasmcast.graphs.pairs import Clips, check_budget
+from gasmcast.graphs.pairs import clips_within
 from gasmcast.graphs.rules import Adjacent, Rule, Similar, Window
 from gasmcast.graphs.spanning_tree import maximum_spanning_tree
 from gasmcast.graphs.thresholds import Quantile, TargetDegree
-
-# Measured: 8 for the named builders, 35 for a rule with everything in it, 47 in float64.
-BYTES_PER_PAIR = 64
 
 
 class GraphOptions(TypedDict, total=False):
@@ -142,7 +138,7 @@ def build_graph(
     nodes = read_nodes(positions, features, batch, ptr, mask)
     edges = _find_edges(rule, nodes, connected, self_loops, edge_attr, max_bytes)
     if undirected:
-        edges = make_undirected(edges, sum(nodes.sizes))
+        edges = make_undirected(edges, nodes.starts[-1])
     return _assemble(nodes, edges, edge_attr, edge_weight, as_edge_index)
 
 
@@ -384,12 +380,9 @@ def _find_edges(
     max_bytes: int,
 ) -> Edges:
     """The one engine under all builders: block by block, all pairs to edges."""
-    check_budget(nodes.sizes, BYTES_PER_PAIR, max_bytes)
-    starts = [0, *accumulate(nodes.sizes)]
     found = []
     with torch.no_grad(), full_precision(nodes.device):
-        for run in nodes.blocks(BYTES_PER_PAIR, max_bytes):
-            clips = Clips(nodes, run, starts, BYTES_PER_PAIR, max_bytes)
+        for clips in clips_within(nodes, max_bytes):
             tree = None
             for pairs in clips.blocks():
                 if connected and tree is None:
@@ -416,7 +409,7 @@ def _assemble(
     if edge_weight:
         graph["edge_weight"] = edge_similarity(nodes.features, edges.index)
     graph = {name: value for name, value in graph.items() if value is not None}
-    num_nodes = sum(nodes.sizes)
+    num_nodes = nodes.starts[-1]
     if as_edge_index:
         index = EdgeIndex(edges.index, sparse_size=(num_nodes, num_nodes), sort_order="col")
         index.get_indptr()  # kept from now on

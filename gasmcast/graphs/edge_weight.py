@@ -24,8 +24,8 @@ def edge_similarity(features: Tensor, edge_index: Tensor) -> Tensor:
         [E], in the features' dtype.
     """
     wide = features if features.dtype == torch.float64 else features.float()
-    wide, _ = safe_rows(wide, torch.linalg.vector_norm(wide.detach(), dim=-1))
-    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    wide, norm = safe_rows(wide, torch.linalg.vector_norm(wide, dim=-1))
+    norm = norm.unsqueeze(-1)
     zero = norm == 0
     directions = torch.where(zero, 0.0, wide / torch.where(zero, 1.0, norm))
     return _DotProducts.apply(directions, edge_index).to(features.dtype)

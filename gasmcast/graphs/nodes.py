@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -34,16 +35,10 @@ class Nodes:
         """Where the nodes are."""
         return (self.positions if self.features is None else self.features).device
 
-    def blocks(self, bytes_per_pair: int, max_bytes: int) -> Iterator[range]:
-        """Runs of clips whose pairs fit ``max_bytes``, at least one clip each."""
-        first, largest = 0, 0
-        for clip, size in enumerate(self.sizes):
-            largest = max(largest, size)
-            if clip > first and (clip + 1 - first) * largest**2 * bytes_per_pair > max_bytes:
-                yield range(first, clip)
-                first, largest = clip, size
-        if self.sizes:
-            yield range(first, len(self.sizes))
+    @cached_property
+    def starts(self) -> list[int]:
+        """The first node of each clip, and the number of all nodes at the end."""
+        return [0, *accumulate(self.sizes)]
 
 
 def read_nodes(

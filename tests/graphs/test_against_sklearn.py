@@ -88,13 +88,16 @@ def test_adjacent_in_every_metric(data, metric, radius):
     assert (adjacency(graph) == expected).all()
 
 
+SPACES = st.sampled_from(
+    [("positions", "euclidean"), ("features", "euclidean"), ("features", "cosine")]
+)
+
+
 @some_examples
 @given(
     clips(dtypes=WIDE, exact=False),
     st.integers(0, 12),
-    st.sampled_from(
-        [("positions", "euclidean"), ("features", "euclidean"), ("features", "cosine")]
-    ),
+    SPACES,
 )
 def test_nearest_without_ties(data, k, where):
     space, metric = where
@@ -114,9 +117,7 @@ def test_nearest_without_ties(data, k, where):
 @given(
     clips(dtypes=DTYPES, exact=True),
     st.integers(0, 12),
-    st.sampled_from(
-        [("positions", "euclidean"), ("features", "euclidean"), ("features", "cosine")]
-    ),
+    SPACES,
 )
 def test_nearest_with_ties(data, k, where):
     space, metric = where

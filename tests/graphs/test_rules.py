@@ -17,13 +17,13 @@ from gasmcast.graphs import (
 )
 from gasmcast.graphs.closest import closest
 from gasmcast.graphs.nodes import read_nodes
-from gasmcast.graphs.pairs import Clips
+from gasmcast.graphs.pairs import clips_within
 
 
 def cosine_similarity(features):
     nodes = read_nodes(None, features, None, None, None)
-    starts = [clip * features.size(1) for clip in range(len(features) + 1)]
-    (pairs,) = Clips(nodes, range(len(features)), starts, 64, 2**30).blocks()
+    (clips,) = clips_within(nodes, 2**30)
+    (pairs,) = clips.blocks()
     return pairs.cosine
 
 
