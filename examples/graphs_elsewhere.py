@@ -14,11 +14,11 @@ Printed on a machine with two CPU cores, after 53 s:
     1348 digits to train on, 449 to test on
     edges                        a digit   correct   each run
     no neighbours                     16     93.2%   93.3% 93.1%
-    grid                             100     97.6%   97.3% 97.8%
-    grid | similar                   108     97.2%   97.3% 97.1%
-    4 sides | alike elsewhere         84     93.5%   93.8% 93.3%
-    same row or column               112     96.5%   96.4% 96.7%
-    best: grid; similarity on top of the grid: -0.3 points
+    grid                             100     97.2%   97.6% 96.9%
+    grid | similar                   108     97.1%   97.1% 97.1%
+    4 sides | alike elsewhere         84     93.5%   92.9% 94.2%
+    same row or column               112     96.7%   96.7% 96.7%
+    best: grid; similarity on top of the grid: -0.1 points
     (one digit of the test is 0.2 points)
 
 So the neighbours in the grid are what helps here. Similarity on top of them does not (two runs of
