@@ -1,0 +1,534 @@
+/* The kernels for one type and one instruction set; included by gatv2.c, which defines DOUBLE and SET.
+
+   Below, for one head: l is a source's row, r a target's, g the gradient of a target's message, a the
+   attention vector, each [C]; z = l + r + W e, and the score s = a . LeakyReLU(z).
+
+   A node's edges are walked with a block of channels in registers: what belongs to the node is loaded
+   once, and what is summed over its edges is stored once.
+
+   Of z, backward needs the signs only, one bit each, which forward keeps. With t = ds LeakyReLU'(z)
+   for an edge, T its sum over the edges of a node, and ds summing to zero over those of a target:
+
+       grad r = a T_i,   grad l = a T_j + sum of alpha keep g,   grad W = a sum of t e
+       grad a = sum of t z = sum of r T_i + sum of l T_j + W . sum of t e                        */
+
+#if DOUBLE
+#define REAL double
+#define INTEGER int64_t
+#define TYPE f64
+#define MASK __mmask8
+#define MASKED(step, suffix) _mm512_##step##_pd##suffix
+#define MOVEMASK _mm256_movemask_pd
+#else
+#define REAL float
+#define INTEGER int32_t
+#define TYPE f32
+#define MASK __mmask16
+#define MASKED(step, suffix) _mm512_##step##_ps##suffix
+#define MOVEMASK _mm256_movemask_ps
+#endif
+
+/* Channels are a multiple of 64 bytes, so that any vector fits. MOST vectors fit the registers. */
+#if defined(AVX512)
+#define TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
+#define VECTOR_BYTES 64
+#define MOST 6
+#elif defined(AVX2)
+#define TARGET __attribute__((target("avx2,fma")))
+#define VECTOR_BYTES 32
+#define MOST 4
+#else
+#define TARGET
+#define VECTOR_BYTES 16
+#define MOST 4
+#endif
+
+#define VECTOR NAME(vector)
+#define INTEGERS NAME(integers)
+#define EDGES NAME(edges)
+#define LANES ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
+#define LOAD(row, v) (*(const VECTOR *)((row) + (v) * LANES))
+#define STORE(row, v) (*(VECTOR *)((row) + (v) * LANES))
+
+typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef INTEGER INTEGERS __attribute__((vector_size(VECTOR_BYTES)));
+
+/* The edges of one node, and what goes with each of them. */
+typedef struct {
+    int64_t degree;
+    int64_t *row;  /* where the row of its far end begins */
+    int64_t *edge; /* its row in tensors of edges */
+    int64_t *kept; /* where the signs of its z begin */
+    REAL *score;   /* [H, degree]: a score, or the gradient of one */
+    REAL *weight;  /* [H, degree]: what its message is multiplied with */
+    void *memory;
+} EDGES;
+
+INLINE TARGET int NAME(allocate)(const gatv2_problem *p, const int64_t *ptr, int64_t begin, int64_t end,
+                          EDGES *edges)
+{
+    int64_t most = 0;
+    for (int64_t i = begin; i < end; i++)
+        most = ptr[i + 1] - ptr[i] > most ? ptr[i + 1] - ptr[i] : most;
+    most = ROUND_UP_TO_4(most);
+    edges->memory = malloc((size_t)most * (3 * sizeof(int64_t) + 2 * p->heads * sizeof(REAL)) + 1);
+    if (!edges->memory)
+        return 1;
+    edges->row = edges->memory;
+    edges->edge = edges->row + most;
+    edges->kept = edges->edge + most;
+    edges->score = (REAL *)(edges->kept + most);
+    edges->weight = edges->score + most * p->heads;
+    return 0;
+}
+
+INLINE TARGET void NAME(find)(EDGES *edges, const int64_t *node, const int64_t *edge, int64_t first,
+                              int64_t last, int64_t width)
+{
+    edges->degree = last - first;
+    for (int64_t k = 0; k < last - first; k++) {
+        edges->row[k] = node[first + k] * width;
+        edges->edge[k] = edge ? edge[first + k] : first + k;
+        edges->kept[k] = edges->edge[k] * (width / LANES);
+    }
+}
+
+/* Signs: POSITIVE(z) of a vector, kept as one KEPT each. */
+#ifdef AVX512
+#define SIGNS NAME(signs)
+#define KEPT NAME(signs)
+typedef MASK SIGNS;
+#define POSITIVE(z) MASKED(cmp, _mask)(z, MASKED(setzero, )(), _CMP_GT_OQ)
+#define AS_SIGNS(kept) (kept)
+#define AS_KEPT(signs) (signs)
+/* sum + value, and sum + a z, where positive; one instruction each */
+#define ADD_WHERE(signs, sum, value) MASKED(mask_add, )(sum, signs, sum, value)
+#define FMA_WHERE(signs, sum, x, y) MASKED(mask3_fmadd, )(x, y, sum, signs)
+#else
+#define SIGNS INTEGERS
+#define KEPT uint8_t
+#define POSITIVE(z) ((z) > 0)
+#define AS_SIGNS(kept) NAME(unpack)(kept)
+#define AS_KEPT(signs) NAME(pack)(signs)
+#define ADD_WHERE(signs, sum, value) ((sum) + (VECTOR)((signs) & (INTEGERS)(value)))
+#define FMA_WHERE(signs, sum, x, y) ((sum) + (x) * (VECTOR)((signs) & (INTEGERS)(y)))
+
+INLINE TARGET uint8_t NAME(pack)(INTEGERS signs)
+{
+#ifdef AVX2
+    return (uint8_t)MOVEMASK((VECTOR)signs);
+#else
+    uint8_t kept = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        kept |= (uint8_t)((signs[lane] & 1) << lane);
+    return kept;
+#endif
+}
+
+INLINE TARGET INTEGERS NAME(unpack)(uint8_t kept)
+{
+    INTEGERS bit, all = (INTEGERS){0} + kept;
+    for (int lane = 0; lane < LANES; lane++)
+        bit[lane] = (INTEGER)1 << lane;
+    return (all & bit) != 0;
+}
+#endif
+
+static int64_t NAME(signs_bytes)(int64_t channels)
+{
+    return channels / LANES * (int64_t)sizeof(KEPT);
+}
+
+INLINE TARGET REAL NAME(sum)(VECTOR x)
+{
+    REAL lanes[VECTOR_BYTES / sizeof(REAL)];
+    memcpy(lanes, &x, sizeof(x));
+    for (int64_t half = LANES / 2; half > 0; half /= 2)
+        for (int64_t lane = 0; lane < half; lane++)
+            lanes[lane] += lanes[lane + half];
+    return lanes[0];
+}
+
+/* Adds the sum of each of four vectors to total[0] to total[3]. */
+INLINE TARGET void NAME(add_sums)(const VECTOR x[4], REAL *total)
+{
+#if defined(AVX512) && !DOUBLE
+    const VECTOR a = _mm512_unpacklo_ps(x[0], x[1]) + _mm512_unpackhi_ps(x[0], x[1]);
+    const VECTOR b = _mm512_unpacklo_ps(x[2], x[3]) + _mm512_unpackhi_ps(x[2], x[3]);
+    /* in each 128 bits, a sum of four lanes of x[0], x[1], x[2] and x[3] */
+    const VECTOR c = _mm512_shuffle_ps(a, b, 0x44) + _mm512_shuffle_ps(a, b, 0xee);
+    const __m256 d = _mm512_castps512_ps256(c) + _mm512_extractf32x8_ps(c, 1);
+    const __m128 e = _mm256_castps256_ps128(d) + _mm256_extractf128_ps(d, 1);
+    _mm_storeu_ps(total, _mm_loadu_ps(total) + e);
+#else
+    for (int u = 0; u < 4; u++)
+        total[u] += NAME(sum)(x[u]);
+#endif
+}
+
+/* e^x for x <= 0, to the last place or two; NaN stays NaN. Loops over it become vector code. */
+INLINE TARGET REAL NAME(exp_of_negative)(REAL x)
+{
+    if (sizeof(REAL) == sizeof(double))
+        return (REAL)__builtin_exp((double)x);
+    /* x = n ln 2 + rest; e^rest by a polynomial; adding 1.5 * 2^23 rounds to an integer */
+    const float shift = 12582912.0f;
+    const float low = (float)x < -87.0f ? -87.0f : (float)x;
+    const float n = (low * 1.44269504088896341f + shift) - shift;
+    const float rest = (low - n * 0.693359375f) + n * 2.12194440e-4f;
+    float sum = 1.9875691500e-4f;
+    sum = sum * rest + 1.3981999507e-3f;
+    sum = sum * rest + 8.3334519073e-3f;
+    sum = sum * rest + 4.1665795894e-2f;
+    sum = sum * rest + 1.6666665459e-1f;
+    sum = sum * rest + 5.0000001201e-1f;
+    sum = sum * rest * rest + rest + 1.0f;
+    const union {
+        uint32_t bits;
+        float value;
+    } power = {((uint32_t)(int32_t)n + 127u) << 23};
+    return (REAL)((float)x < -87.0f ? 0.0f : sum * power.value);
+}
+
+/* Adds to the score of each edge what n vectors of channels from c on make of it:
+   LeakyReLU(z) = slope z + (1 - slope) z where z > 0. Keeps the signs of z if wanted. */
+INLINE TARGET void NAME(add_scores)(const gatv2_problem *p, const int n, const int featured,
+                                    const EDGES *edges, int64_t i, int64_t h, int64_t c, REAL *score)
+{
+    const int64_t width = p->heads * p->channels, at = h * p->channels + c, F = p->features;
+    const REAL *own = (const REAL *)p->x_r + i * width + at;
+    const REAL slope = (REAL)p->negative_slope;
+    VECTOR r[MOST], a[MOST];
+    EACH(v) {
+        r[v] = LOAD(own, v);
+        a[v] = LOAD((const REAL *)p->att + at, v);
+    }
+    KEPT *signs_at = p->signs ? (KEPT *)p->signs + at / LANES : NULL;
+    for (int64_t k = 0; k < edges->degree; k += 4) {
+        VECTOR parts[4];
+        EACH_OF_4(u) {
+            /* past the last edge this one again, for a score that nobody reads */
+            const int64_t this = k + u < edges->degree ? k + u : k;
+            const REAL *l = (const REAL *)p->x_l + at + edges->row[this];
+            VECTOR z[MOST], everywhere = {0}, positive = {0};
+            SIGNS signs[MOST];
+            EACH(v) z[v] = LOAD(l, v) + r[v];
+            if (featured) {
+                const int64_t edge = edges->edge[this];
+                for (int64_t f = 0; f < F; f++) {
+                    const REAL *w = (const REAL *)p->edge_weight + f * width + at;
+                    const REAL e = ((const REAL *)p->edge_attr)[edge * F + f];
+                    EACH(v) z[v] += LOAD(w, v) * e;
+                }
+                if (p->edge_rows) {
+                    const REAL *row = (const REAL *)p->edge_rows + edge * width + at;
+                    EACH(v) z[v] += LOAD(row, v);
+                }
+            }
+            EACH(v) {
+                signs[v] = POSITIVE(z[v]);
+                everywhere += a[v] * z[v];
+                positive = FMA_WHERE(signs[v], positive, a[v], z[v]);
+            }
+            if (signs_at)
+                EACH(v) signs_at[edges->kept[this] + v] = AS_KEPT(signs[v]);
+            parts[u] = everywhere * slope + positive * (1 - slope);
+        }
+        NAME(add_sums)(parts, score + k);
+    }
+}
+
+/* out = sum over edges of weight l */
+INLINE TARGET void NAME(sum_rows)(const int n, const EDGES *edges, const REAL *rows,
+                                  const REAL *weight, REAL *out)
+{
+    VECTOR sum[MOST];
+    EACH(v) sum[v] = (VECTOR){0};
+    for (int64_t k = 0; k < edges->degree; k++)
+        EACH(v) sum[v] += LOAD(rows + edges->row[k], v) * weight[k];
+    EACH(v) STORE(out, v) = sum[v];
+}
+
+TARGET static int NAME(messages)(const gatv2_problem *given, int64_t chunk, int64_t begin, int64_t end)
+{
+    const gatv2_problem copy = *given, *p = &copy; /* that no store can change */
+    const int64_t H = p->heads, C = p->channels, width = H * C;
+    const REAL *keep = p->keep;
+    REAL *alpha = p->alpha;
+    EDGES edges;
+    (void)chunk;
+    if (NAME(allocate)(p, p->ptr, begin, end, &edges))
+        return 1;
+    for (int64_t i = begin; i < end; i++) {
+        NAME(find)(&edges, p->source, p->edge, p->ptr[i], p->ptr[i + 1], width);
+        const int64_t degree = edges.degree;
+        for (int64_t h = 0; h < H; h++) {
+            REAL *weight = edges.weight;
+            memset(weight, 0, (size_t)ROUND_UP_TO_4(degree) * sizeof(REAL));
+#define SCORES(n, c) NAME(add_scores)(p, n, 0, &edges, i, h, c, weight)
+#define FEATURED_SCORES(n, c) NAME(add_scores)(p, n, 1, &edges, i, h, c, weight)
+            if (p->features || p->edge_rows)
+                OVER_BLOCKS(FEATURED_SCORES)
+            else
+                OVER_BLOCKS(SCORES)
+
+            REAL highest = degree ? weight[0] : 0, sum = 0;
+            for (int64_t k = 1; k < degree; k++)
+                highest = weight[k] > highest ? weight[k] : highest;
+#pragma omp simd
+            for (int64_t k = 0; k < degree; k++)
+                weight[k] = NAME(exp_of_negative)(weight[k] - highest);
+            for (int64_t k = 0; k < degree; k++)
+                sum += weight[k];
+            const REAL scale = 1 / sum;
+            for (int64_t k = 0; k < degree; k++) {
+                const int64_t place = edges.edge[k] * H + h;
+                alpha[place] = weight[k] * scale;
+                weight[k] = keep ? alpha[place] * keep[place] : alpha[place];
+            }
+
+#define MESSAGES(n, c)                                                                \
+    NAME(sum_rows)(n, &edges, (const REAL *)p->x_l + h * C + c, weight,                \
+                   (REAL *)p->out + i * width + h * C + c)
+            OVER_BLOCKS(MESSAGES)
+        }
+    }
+    free(edges.memory);
+    return 0;
+}
+
+/* Adds g . l of each edge. */
+INLINE TARGET void NAME(add_products)(const int n, const EDGES *edges, const REAL *grad_out,
+                                      const REAL *x_l, REAL *product)
+{
+    VECTOR g[MOST];
+    EACH(v) g[v] = LOAD(grad_out, v);
+    for (int64_t k = 0; k < edges->degree; k += 4) {
+        VECTOR parts[4];
+        EACH_OF_4(u) {
+            const REAL *l = x_l + edges->row[k + u < edges->degree ? k + u : k];
+            parts[u] = (VECTOR){0};
+            EACH(v) parts[u] += LOAD(l, v) * g[v];
+        }
+        NAME(add_sums)(parts, product + k);
+    }
+}
+
+/* sums = sum over edges of factor t / ds, where factor is ds or ds times a feature. */
+INLINE TARGET void NAME(sum_slopes)(const gatv2_problem *p, const int n, const EDGES *edges, int64_t h,
+                                    int64_t c, const REAL *factor, VECTOR *sums)
+{
+    const REAL slope = (REAL)p->negative_slope;
+    const KEPT *signs = (const KEPT *)p->signs + (h * p->channels + c) / LANES;
+    REAL everywhere = 0;
+    EACH(v) sums[v] = (VECTOR){0};
+    for (int64_t k = 0; k < edges->degree; k++) {
+        const KEPT *kept = signs + edges->kept[k];
+        const VECTOR positive = (VECTOR){0} + factor[k];
+        everywhere += factor[k];
+        EACH(v) sums[v] = ADD_WHERE(AS_SIGNS(kept[v]), sums[v], positive);
+    }
+    EACH(v) sums[v] = sums[v] * (1 - slope) + everywhere * slope;
+}
+
+INLINE TARGET void NAME(target_block)(const gatv2_problem *p, const int n, const EDGES *edges,
+                                      int64_t i, int64_t h, int64_t c, const REAL *ds, REAL *grad_att)
+{
+    const int64_t at = h * p->channels + c, own = i * p->heads * p->channels + at;
+    VECTOR sums[MOST];
+    NAME(sum_slopes)(p, n, edges, h, c, ds, sums);
+    EACH(v) {
+        STORE((REAL *)p->grad_x_r + own, v) = sums[v] * LOAD((const REAL *)p->att + at, v);
+        STORE(grad_att + at, v) += sums[v] * LOAD((const REAL *)p->x_r + own, v);
+    }
+}
+
+/* Adds to the gradient of W for one feature, but for the factor a; `factor` is ds times it. */
+INLINE TARGET void NAME(weight_block)(const gatv2_problem *p, const int n, const EDGES *edges,
+                                      int64_t h, int64_t c, const REAL *factor, REAL *grad_weight)
+{
+    VECTOR sums[MOST];
+    NAME(sum_slopes)(p, n, edges, h, c, factor, sums);
+    EACH(v) STORE(grad_weight, v) += sums[v];
+}
+
+/* Gradients of one edge's features, or of its projected features and what these add to that of a. */
+INLINE TARGET void NAME(edge_gradients)(const gatv2_problem *p, int64_t edge, int64_t h, REAL ds,
+                                        REAL *grad_att)
+{
+    const int64_t C = p->channels, width = p->heads * C, F = p->features;
+    const REAL slope = (REAL)p->negative_slope;
+    const REAL *a = (const REAL *)p->att + h * C;
+    const KEPT *kept = (const KEPT *)p->signs + (edge * width + h * C) / LANES;
+    if (p->grad_edge_rows) {
+        const REAL *row = (const REAL *)p->edge_rows + edge * width + h * C;
+        REAL *grad = (REAL *)p->grad_edge_rows + edge * width + h * C;
+        const VECTOR everywhere = (VECTOR){0} + ds * slope, positive = (VECTOR){0} + ds * (1 - slope);
+        for (int64_t v = 0; v < C / LANES; v++) {
+            const VECTOR t = ADD_WHERE(AS_SIGNS(kept[v]), everywhere, positive);
+            STORE(grad, v) = t * LOAD(a, v);
+            STORE(grad_att + h * C, v) += t * LOAD(row, v);
+        }
+    }
+    if (p->grad_edge_attr)
+        for (int64_t f = 0; f < F; f++) {
+            const REAL *w = (const REAL *)p->edge_weight + f * width + h * C;
+            VECTOR everywhere = {0}, positive = {0};
+            for (int64_t v = 0; v < C / LANES; v++) {
+                everywhere += LOAD(a, v) * LOAD(w, v);
+                positive = FMA_WHERE(AS_SIGNS(kept[v]), positive, LOAD(a, v), LOAD(w, v));
+            }
+            ((REAL *)p->grad_edge_attr)[edge * F + f] +=
+                ds * NAME(sum)(everywhere * slope + positive * (1 - slope));
+        }
+}
+
+TARGET static int NAME(target_gradients)(const gatv2_problem *given, int64_t chunk, int64_t begin,
+                                         int64_t end)
+{
+    const gatv2_problem copy = *given, *p = &copy; /* that no store can change */
+    const int64_t H = p->heads, C = p->channels, F = p->features, width = H * C;
+    const REAL *alpha = p->alpha, *keep = p->keep, *grad_alpha = p->grad_alpha;
+    REAL *grad_att = (REAL *)p->grad_att + chunk * width;
+    REAL *grad_weight = F ? (REAL *)p->grad_edge_weight + chunk * F * width : NULL;
+    EDGES edges;
+    if (NAME(allocate)(p, p->ptr, begin, end, &edges))
+        return 1;
+    for (int64_t i = begin; i < end; i++) {
+        NAME(find)(&edges, p->source, p->edge, p->ptr[i], p->ptr[i + 1], width);
+        const int64_t degree = edges.degree;
+        for (int64_t h = 0; h < H; h++) {
+            REAL *ds = edges.score, *factor = edges.weight, total = 0;
+            memset(ds, 0, (size_t)ROUND_UP_TO_4(degree) * sizeof(REAL));
+#define PRODUCTS(n, c)                                                                  \
+    NAME(add_products)(n, &edges, (const REAL *)p->grad_out + i * width + h * C + c,     \
+                       (const REAL *)p->x_l + h * C + c, ds)
+            OVER_BLOCKS(PRODUCTS)
+            for (int64_t k = 0; k < degree; k++) {
+                const int64_t place = edges.edge[k] * H + h;
+                if (keep)
+                    ds[k] *= keep[place];
+                if (grad_alpha)
+                    ds[k] += grad_alpha[place];
+                total += alpha[place] * ds[k];
+            }
+            for (int64_t k = 0; k < degree; k++) {
+                const int64_t place = edges.edge[k] * H + h;
+                ds[k] = alpha[place] * (ds[k] - total);
+                ((REAL *)p->grad_score)[place] = ds[k];
+            }
+#define TARGETS(n, c) NAME(target_block)(p, n, &edges, i, h, c, ds, grad_att)
+            OVER_BLOCKS(TARGETS)
+            for (int64_t f = 0; f < F; f++) {
+                for (int64_t k = 0; k < degree; k++)
+                    factor[k] = ds[k] * ((const REAL *)p->edge_attr)[edges.edge[k] * F + f];
+#define WEIGHTS(n, c) \
+    NAME(weight_block)(p, n, &edges, h, c, factor, grad_weight + f * width + h * C + c)
+                OVER_BLOCKS(WEIGHTS)
+            }
+            if (p->grad_edge_attr || p->grad_edge_rows)
+                for (int64_t k = 0; k < degree; k++)
+                    NAME(edge_gradients)(p, edges.edge[k], h, ds[k], grad_att);
+        }
+    }
+    for (int64_t f = 0; f < F; f++)
+        for (int64_t c = 0; c < width; c++) {
+            grad_att[c] += grad_weight[f * width + c] * ((const REAL *)p->edge_weight)[f * width + c];
+            grad_weight[f * width + c] *= ((const REAL *)p->att)[c];
+        }
+    free(edges.memory);
+    return 0;
+}
+
+INLINE TARGET void NAME(source_block)(const gatv2_problem *p, const int n, const EDGES *edges,
+                                      int64_t j, int64_t h, int64_t c, const REAL *ds,
+                                      const REAL *weight, REAL *grad_att)
+{
+    const int64_t at = h * p->channels + c, own = j * p->heads * p->channels + at;
+    const REAL slope = (REAL)p->negative_slope;
+    const KEPT *signs = (const KEPT *)p->signs + at / LANES;
+    const REAL *grad_out = (const REAL *)p->grad_out + at;
+    REAL everywhere = 0;
+    VECTOR slopes[MOST], messages[MOST];
+    EACH(v) slopes[v] = messages[v] = (VECTOR){0};
+    for (int64_t k = 0; k < edges->degree; k++) {
+        const KEPT *kept = signs + edges->kept[k];
+        const REAL *g = grad_out + edges->row[k];
+        const VECTOR positive = (VECTOR){0} + ds[k];
+        everywhere += ds[k];
+        EACH(v) {
+            slopes[v] = ADD_WHERE(AS_SIGNS(kept[v]), slopes[v], positive);
+            messages[v] += LOAD(g, v) * weight[k];
+        }
+    }
+    EACH(v) {
+        const VECTOR sum = slopes[v] * (1 - slope) + everywhere * slope;
+        STORE((REAL *)p->grad_x_l + own, v) =
+            sum * LOAD((const REAL *)p->att + at, v) + messages[v];
+        STORE(grad_att + at, v) += sum * LOAD((const REAL *)p->x_l + own, v);
+    }
+}
+
+TARGET static int NAME(source_gradients)(const gatv2_problem *given, int64_t chunk, int64_t begin,
+                                         int64_t end)
+{
+    const gatv2_problem copy = *given, *p = &copy; /* that no store can change */
+    const int64_t H = p->heads, C = p->channels, width = H * C;
+    const REAL *alpha = p->alpha, *keep = p->keep;
+    REAL *grad_att = (REAL *)p->grad_att + chunk * width;
+    EDGES edges;
+    if (NAME(allocate)(p, p->transposed_ptr, begin, end, &edges))
+        return 1;
+    for (int64_t j = begin; j < end; j++) {
+        NAME(find)(&edges, p->transposed_target, p->transposed_edge, p->transposed_ptr[j],
+                   p->transposed_ptr[j + 1], width);
+        const int64_t degree = edges.degree;
+        for (int64_t k = 0; k < degree; k++)
+            for (int64_t h = 0; h < H; h++) {
+                const int64_t place = edges.edge[k] * H + h;
+                edges.score[h * degree + k] = ((const REAL *)p->grad_score)[place];
+                edges.weight[h * degree + k] = keep ? alpha[place] * keep[place] : alpha[place];
+            }
+        for (int64_t h = 0; h < H; h++) {
+            const REAL *ds = edges.score + h * degree, *weight = edges.weight + h * degree;
+#define SOURCES(n, c) NAME(source_block)(p, n, &edges, j, h, c, ds, weight, grad_att)
+            OVER_BLOCKS(SOURCES)
+        }
+    }
+    free(edges.memory);
+    return 0;
+}
+
+#undef VECTOR
+#undef INTEGERS
+#undef EDGES
+#undef LANES
+#undef LOAD
+#undef STORE
+#undef SIGNS
+#undef KEPT
+#undef POSITIVE
+#undef AS_SIGNS
+#undef AS_KEPT
+#undef ADD_WHERE
+#undef FMA_WHERE
+#undef SCORES
+#undef FEATURED_SCORES
+#undef MESSAGES
+#undef PRODUCTS
+#undef TARGETS
+#undef WEIGHTS
+#undef SOURCES
+#undef DOUBLE
+#undef SET
+#undef AVX2
+#undef AVX512
+#undef REAL
+#undef INTEGER
+#undef TYPE
+#undef MASK
+#undef MASKED
+#undef MOVEMASK
+#undef TARGET
+#undef VECTOR_BYTES
+#undef MOST
