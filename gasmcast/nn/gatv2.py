@@ -28,6 +28,8 @@ _STEP_HOOKS = tuple(
     for kind in ("pre_hooks", "hooks")
 )
 
+_MODULE_HOOKS = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+
 
 class FusedGATv2Conv(GATv2Conv):
     r""":class:`torch_geometric.nn.GATv2Conv`, computed without a tensor of size E x H x C.
@@ -116,9 +118,10 @@ class FusedGATv2Conv(GATv2Conv):
         if not self._is_covered(x, edge_index, edge_attr):
             return super().forward(x, edge_index, edge_attr, return_attention_weights)
         x_source, x_target = (x, x) if isinstance(x, Tensor) else x
+        residual = None if self.res is None else self.res(x_target)
         x_l = self.lin_l(x_source).unflatten(1, (self.heads, self.out_channels))
         x_r = x_l
-        if x_target is not x_source or not self.share_weights:
+        if not (isinstance(x, Tensor) and self.share_weights):
             x_r = self.lin_r(x_target).unflatten(1, (self.heads, self.out_channels))
         dtype = torch.promote_types(x_l.dtype, x_r.dtype)
         x_l, x_r = x_l.to(dtype), x_r.to(dtype)
@@ -127,15 +130,19 @@ class FusedGATv2Conv(GATv2Conv):
         edge_weight = None
         if edge_attr is not None:
             edge_attr = edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr
-            if edge_attr.size(1) <= MAX_EDGE_FEATURES and _is_plain(self.lin_edge):
+            if edge_attr.size(1) <= MAX_EDGE_FEATURES and _is_plain(self.lin_edge, edge_attr):
                 edge_weight = self.lin_edge.weight
             else:
-                edge_attr = self.lin_edge(edge_attr)
+                edge_attr = self.lin_edge(edge_attr).reshape(-1, self.heads * self.out_channels)
+                edge_attr = edge_attr.expand(order.num_edges, -1)
         keep = None
         if self.training and self.dropout > 0:
             # Drawn as PyG draws it: the same seed drops the same edges.
             ones = x_l.new_ones(order.num_edges, self.heads).to(self.att.dtype)
             keep = F.dropout(ones, self.dropout)
+        bias = self.bias
+        if bias is not None and self.concat:
+            bias = bias.view(self.heads, self.out_channels)
         out, alpha = messages(
             x_l,
             x_r,
@@ -143,21 +150,23 @@ class FusedGATv2Conv(GATv2Conv):
             edge_attr,
             edge_weight,
             keep,
+            bias if self.concat else None,
             order,
             self.negative_slope,
             bool(return_attention_weights),
             gatv2_backend(x_l.device),
         )
         out = out.flatten(1) if self.concat else out.mean(dim=1)
-        if self.res is not None:
-            out = out + self.res(x_target)
-        if self.bias is not None:
-            out = out + self.bias
+        if residual is not None:
+            out = out + residual
+        if bias is not None and not self.concat:
+            out = out + bias
         if not return_attention_weights:
             return out
         alpha = (alpha if keep is None else alpha * keep).to(out.dtype)
         if isinstance(edge_index, Tensor):
-            return out, (edge_index, alpha)
+            # Edges with self-loops are remembered: the caller gets a copy, to change as they like.
+            return out, (edge_index.clone() if self.add_self_loops else edge_index, alpha)
         return out, edge_index.set_value(alpha, layout="coo")
 
     def _edges(
@@ -193,7 +202,7 @@ class FusedGATv2Conv(GATv2Conv):
         return (
             self._is_plain_layer()
             and _is_covered_graph(edge_index, nodes)
-            and (edge_attr is None or (self.lin_edge is not None and edge_attr.dim() <= 2))
+            and (edge_attr is None or self._is_covered_attr(edge_attr, edge_index))
             and all(tensor.dtype in _DTYPES for tensor in tensors)
             and all(tensor.device == nodes[0].device for tensor in tensors)
             and nodes[0].device.type in ("cpu", "cuda")
@@ -201,6 +210,13 @@ class FusedGATv2Conv(GATv2Conv):
             and not torch.jit.is_tracing()
             and not torch._C._are_functorch_transforms_active()
             and torch.autograd.forward_ad._current_level < 0
+        )
+
+    def _is_covered_attr(self, edge_attr: Tensor, edge_index: Tensor | SparseTensor) -> bool:
+        """Whether there is one row of features for each edge; PyG may stretch one over all."""
+        edges = edge_index.size(1) if isinstance(edge_index, Tensor) else edge_index.nnz()
+        return (
+            self.lin_edge is not None and edge_attr.dim() in (1, 2) and edge_attr.size(0) == edges
         )
 
     def _is_plain_layer(self) -> bool:
@@ -211,13 +227,21 @@ class FusedGATv2Conv(GATv2Conv):
             and self.decomposed_layers == 1
             and not self.explain
             and all(getattr(type(self), step) is getattr(GATv2Conv, step) for step in _STEPS)
+            and not any(step in vars(self) for step in _STEPS)
             and not any(getattr(self, hooks) for hooks in _STEP_HOOKS)
         )
 
 
-def _is_plain(linear: torch.nn.Module) -> bool:
-    """Whether a linear layer is nothing but its weight: not wrapped, without hooks."""
-    return type(linear) is Linear and not (linear._forward_hooks or linear._forward_pre_hooks)
+def _is_plain(linear: torch.nn.Module, rows: Tensor) -> bool:
+    """Whether a linear layer does nothing but multiply these rows with its weight."""
+    return (
+        type(linear) is Linear
+        and linear.bias is None
+        and "forward" not in vars(linear)
+        and not any(getattr(linear, f"_{kind}") for kind in _MODULE_HOOKS)
+        and rows.size(1) == linear.weight.size(1)
+        and (rows.dtype == linear.weight.dtype or torch.is_autocast_enabled(rows.device.type))
+    )
 
 
 def _is_covered_graph(edge_index: Tensor | SparseTensor, nodes: tuple[Tensor, ...]) -> bool:

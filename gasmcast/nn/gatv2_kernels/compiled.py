@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ADDS_BIAS = True
 RECOMPUTES_ALPHA = False
 
 # Nodes are cut into so many parts, whatever the number of threads, so that sums do not depend on it.
@@ -19,7 +20,7 @@ NUM_CHUNKS = 32
 
 _SIZES = "num_sources num_targets heads channels features num_chunks num_threads"
 _POINTERS = """ptr source edge transposed_ptr transposed_target transposed_edge x_l x_r att
-    edge_attr edge_weight edge_rows keep out alpha signs grad_out grad_alpha grad_score grad_x_l grad_x_r
+    edge_attr edge_weight edge_rows keep bias out alpha signs grad_out grad_alpha grad_score grad_x_l grad_x_r
     grad_att grad_edge_weight grad_edge_attr grad_edge_rows"""
 
 
@@ -97,6 +98,7 @@ def messages(
     negative_slope: float,
     return_alpha: bool,
     needs_gradients: bool,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Messages, attention, and the signs of z where needed; see :mod:`gasmcast.nn.gatv2_kernels.op`."""
     dtype = torch.promote_types(x_l.dtype, torch.float32)
@@ -107,7 +109,7 @@ def messages(
     _run(
         "gatv2_messages", negative_slope,
         **given, ptr=ptr, source=source, edge=edge, alpha=alpha, out=out,
-        signs=kept if needs_gradients else None,
+        signs=kept if needs_gradients else None, bias=_padded(bias, dtype),
     )  # fmt: skip
     out = out[..., : x_r.shape[2]].to(torch.promote_types(x_l.dtype, att.dtype)).contiguous()
     return out, alpha, kept

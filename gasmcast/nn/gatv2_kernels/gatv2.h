@@ -21,6 +21,7 @@ typedef struct {
     const void *edge_weight;     /* [F, H, C] */
     const void *edge_rows;       /* [E, H, C], projected edge features, or null */
     const void *keep;            /* [E, H] or null */
+    const void *bias;            /* [H, C], what the messages are added to, or null */
     void *out;                   /* [N, H, C] */
     void *alpha;                 /* [E, H] */
     void *signs;                 /* gatv2_signs_bytes() for each edge and head, or null: not kept */

@@ -47,6 +47,7 @@
 #define INTEGERS NAME(integers)
 #define EDGES NAME(edges)
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
+#define PADDED(degree) (((degree) + LANES - 1) / LANES * LANES)
 #define LOAD(row, v) (*(const VECTOR *)((row) + (v) * LANES))
 #define STORE(row, v) (*(VECTOR *)((row) + (v) * LANES))
 
@@ -59,8 +60,8 @@ typedef struct {
     int64_t *row;  /* where the row of its far end begins */
     int64_t *edge; /* its row in tensors of edges */
     int64_t *kept; /* where the signs of its z begin */
-    REAL *score;   /* [H, degree]: a score, or the gradient of one */
-    REAL *weight;  /* [H, degree]: what its message is multiplied with */
+    REAL *score;   /* a score, or the gradient of one; padded to whole vectors, for each head */
+    REAL *weight;  /* what its message is multiplied with; likewise */
     void *memory;
 } EDGES;
 
@@ -70,7 +71,7 @@ INLINE TARGET int NAME(allocate)(const gatv2_problem *p, const int64_t *ptr, int
     int64_t most = 0;
     for (int64_t i = begin; i < end; i++)
         most = ptr[i + 1] - ptr[i] > most ? ptr[i + 1] - ptr[i] : most;
-    most = ROUND_UP_TO_4(most);
+    most = PADDED(most);
     edges->memory = malloc((size_t)most * (3 * sizeof(int64_t) + 2 * p->heads * sizeof(REAL)) + 1);
     if (!edges->memory)
         return 1;
@@ -139,18 +140,39 @@ static int64_t NAME(signs_bytes)(int64_t channels)
     return channels / LANES * (int64_t)sizeof(KEPT);
 }
 
+/* A vector as pieces of 16 bytes: what folds it in half again and again, in any instruction set. */
+typedef REAL NAME(piece) __attribute__((vector_size(16)));
+typedef union {
+    VECTOR vector;
+    NAME(piece) piece[VECTOR_BYTES / 16];
+} NAME(pieces);
+
 INLINE TARGET REAL NAME(sum)(VECTOR x)
 {
-    REAL lanes[VECTOR_BYTES / sizeof(REAL)];
-    memcpy(lanes, &x, sizeof(x));
-    for (int64_t half = LANES / 2; half > 0; half /= 2)
-        for (int64_t lane = 0; lane < half; lane++)
-            lanes[lane] += lanes[lane + half];
-    return lanes[0];
+    NAME(pieces) all = {x};
+    NAME(piece) sum = all.piece[0];
+    UNROLLED for (int m = 1; m < VECTOR_BYTES / 16; m++) sum += all.piece[m];
+    REAL total = sum[0] + sum[1];
+    if (!DOUBLE)
+        total += sum[16 / sizeof(REAL) - 2] + sum[16 / sizeof(REAL) - 1];
+    return total;
 }
 
-/* Adds the sum of each of four vectors to total[0] to total[3]. */
-INLINE TARGET void NAME(add_sums)(const VECTOR x[4], REAL *total)
+INLINE TARGET REAL NAME(highest)(VECTOR x)
+{
+    const NAME(pieces) all = {x};
+    NAME(piece) high = all.piece[0];
+    UNROLLED for (int m = 1; m < VECTOR_BYTES / 16; m++)
+        UNROLLED for (int lane = 0; lane < 16 / (int)sizeof(REAL); lane++)
+            high[lane] = all.piece[m][lane] > high[lane] ? all.piece[m][lane] : high[lane];
+    REAL most = high[0];
+    UNROLLED for (int lane = 1; lane < 16 / (int)sizeof(REAL); lane++)
+        most = high[lane] > most ? high[lane] : most;
+    return most;
+}
+
+/* Writes the sum of each of four vectors to total[0] to total[3], or adds it. */
+INLINE TARGET void NAME(add_sums)(const VECTOR x[4], int first, REAL *total)
 {
 #if defined(AVX512) && !DOUBLE
     const VECTOR a = _mm512_unpacklo_ps(x[0], x[1]) + _mm512_unpackhi_ps(x[0], x[1]);
@@ -158,11 +180,13 @@ INLINE TARGET void NAME(add_sums)(const VECTOR x[4], REAL *total)
     /* in each 128 bits, a sum of four lanes of x[0], x[1], x[2] and x[3] */
     const VECTOR c = _mm512_shuffle_ps(a, b, 0x44) + _mm512_shuffle_ps(a, b, 0xee);
     const __m256 d = _mm512_castps512_ps256(c) + _mm512_extractf32x8_ps(c, 1);
-    const __m128 e = _mm256_castps256_ps128(d) + _mm256_extractf128_ps(d, 1);
-    _mm_storeu_ps(total, _mm_loadu_ps(total) + e);
+    __m128 e = _mm256_castps256_ps128(d) + _mm256_extractf128_ps(d, 1);
+    if (!first)
+        e += _mm_loadu_ps(total);
+    _mm_storeu_ps(total, e);
 #else
     for (int u = 0; u < 4; u++)
-        total[u] += NAME(sum)(x[u]);
+        total[u] = first ? NAME(sum)(x[u]) : total[u] + NAME(sum)(x[u]);
 #endif
 }
 
@@ -190,7 +214,25 @@ INLINE TARGET REAL NAME(exp_of_negative)(REAL x)
     return (REAL)((float)x < -87.0f ? 0.0f : sum * power.value);
 }
 
-/* Adds to the score of each edge what n vectors of channels from c on make of it:
+/* Replaces scores by their exponentials, but for a factor, and returns what makes their sum one. */
+INLINE TARGET REAL NAME(exponentials)(REAL *score, int64_t padded)
+{
+    VECTOR highest = (VECTOR){0} - (REAL)INFINITY, sum = {0};
+    for (int64_t v = 0; v < padded / LANES; v++) {
+        const VECTOR x = LOAD(score, v);
+        const INTEGERS higher = x > highest;
+        highest = (VECTOR)((higher & (INTEGERS)x) | (~higher & (INTEGERS)highest));
+    }
+    const REAL most = NAME(highest)(highest);
+#pragma omp simd
+    for (int64_t k = 0; k < padded; k++)
+        score[k] = NAME(exp_of_negative)(score[k] - most);
+    for (int64_t v = 0; v < padded / LANES; v++)
+        sum += LOAD(score, v);
+    return 1 / NAME(sum)(sum);
+}
+
+/* Adds to the score of each edge what n vectors of channels from c on make of it, from c = 0 on:
    LeakyReLU(z) = slope z + (1 - slope) z where z > 0. Keeps the signs of z if wanted. */
 INLINE TARGET void NAME(add_scores)(const gatv2_problem *p, const int n, const int featured,
                                     const EDGES *edges, int64_t i, int64_t h, int64_t c, REAL *score)
@@ -231,19 +273,20 @@ INLINE TARGET void NAME(add_scores)(const gatv2_problem *p, const int n, const i
                 positive = FMA_WHERE(signs[v], positive, a[v], z[v]);
             }
             if (signs_at)
-                EACH(v) signs_at[edges->kept[this] + v] = AS_KEPT(signs[v]);
+                /* volatile: stored one by one, and not first packed into a wider word */
+                EACH(v) *(volatile KEPT *)(signs_at + edges->kept[this] + v) = AS_KEPT(signs[v]);
             parts[u] = everywhere * slope + positive * (1 - slope);
         }
-        NAME(add_sums)(parts, score + k);
+        NAME(add_sums)(parts, c == 0, score + k);
     }
 }
 
-/* out = sum over edges of weight l */
+/* out = bias + sum over edges of weight l */
 INLINE TARGET void NAME(sum_rows)(const int n, const EDGES *edges, const REAL *rows,
-                                  const REAL *weight, REAL *out)
+                                  const REAL *weight, const REAL *bias, REAL *out)
 {
     VECTOR sum[MOST];
-    EACH(v) sum[v] = (VECTOR){0};
+    EACH(v) sum[v] = bias ? LOAD(bias, v) : (VECTOR){0};
     for (int64_t k = 0; k < edges->degree; k++)
         EACH(v) sum[v] += LOAD(rows + edges->row[k], v) * weight[k];
     EACH(v) STORE(out, v) = sum[v];
@@ -261,34 +304,29 @@ TARGET static int NAME(messages)(const gatv2_problem *given, int64_t chunk, int6
         return 1;
     for (int64_t i = begin; i < end; i++) {
         NAME(find)(&edges, p->source, p->edge, p->ptr[i], p->ptr[i + 1], width);
-        const int64_t degree = edges.degree;
+        const int64_t degree = edges.degree, padded = PADDED(degree);
         for (int64_t h = 0; h < H; h++) {
             REAL *weight = edges.weight;
-            memset(weight, 0, (size_t)ROUND_UP_TO_4(degree) * sizeof(REAL));
 #define SCORES(n, c) NAME(add_scores)(p, n, 0, &edges, i, h, c, weight)
 #define FEATURED_SCORES(n, c) NAME(add_scores)(p, n, 1, &edges, i, h, c, weight)
             if (p->features || p->edge_rows)
                 OVER_BLOCKS(FEATURED_SCORES)
             else
                 OVER_BLOCKS(SCORES)
-
-            REAL highest = degree ? weight[0] : 0, sum = 0;
-            for (int64_t k = 1; k < degree; k++)
-                highest = weight[k] > highest ? weight[k] : highest;
-#pragma omp simd
-            for (int64_t k = 0; k < degree; k++)
-                weight[k] = NAME(exp_of_negative)(weight[k] - highest);
-            for (int64_t k = 0; k < degree; k++)
-                sum += weight[k];
-            const REAL scale = 1 / sum;
+            for (int64_t k = degree; k < padded; k++)
+                weight[k] = -(REAL)INFINITY;
+            const REAL scale = NAME(exponentials)(weight, padded);
             for (int64_t k = 0; k < degree; k++) {
                 const int64_t place = edges.edge[k] * H + h;
-                alpha[place] = weight[k] * scale;
-                weight[k] = keep ? alpha[place] * keep[place] : alpha[place];
+                weight[k] *= scale;
+                alpha[place] = weight[k];
+                if (keep)
+                    weight[k] *= keep[place];
             }
 
 #define MESSAGES(n, c)                                                                \
     NAME(sum_rows)(n, &edges, (const REAL *)p->x_l + h * C + c, weight,                \
+                   p->bias ? (const REAL *)p->bias + h * C + c : NULL,                 \
                    (REAL *)p->out + i * width + h * C + c)
             OVER_BLOCKS(MESSAGES)
         }
@@ -297,9 +335,9 @@ TARGET static int NAME(messages)(const gatv2_problem *given, int64_t chunk, int6
     return 0;
 }
 
-/* Adds g . l of each edge. */
+/* Writes g . l of each edge, or adds it. */
 INLINE TARGET void NAME(add_products)(const int n, const EDGES *edges, const REAL *grad_out,
-                                      const REAL *x_l, REAL *product)
+                                      const REAL *x_l, int first, REAL *product)
 {
     VECTOR g[MOST];
     EACH(v) g[v] = LOAD(grad_out, v);
@@ -310,7 +348,7 @@ INLINE TARGET void NAME(add_products)(const int n, const EDGES *edges, const REA
             parts[u] = (VECTOR){0};
             EACH(v) parts[u] += LOAD(l, v) * g[v];
         }
-        NAME(add_sums)(parts, product + k);
+        NAME(add_sums)(parts, first, product + k);
     }
 }
 
@@ -396,27 +434,31 @@ TARGET static int NAME(target_gradients)(const gatv2_problem *given, int64_t chu
         return 1;
     for (int64_t i = begin; i < end; i++) {
         NAME(find)(&edges, p->source, p->edge, p->ptr[i], p->ptr[i + 1], width);
-        const int64_t degree = edges.degree;
+        const int64_t degree = edges.degree, padded = PADDED(degree);
         for (int64_t h = 0; h < H; h++) {
-            REAL *ds = edges.score, *factor = edges.weight, total = 0;
-            memset(ds, 0, (size_t)ROUND_UP_TO_4(degree) * sizeof(REAL));
+            REAL *ds = edges.score, *factor = edges.weight;
 #define PRODUCTS(n, c)                                                                  \
     NAME(add_products)(n, &edges, (const REAL *)p->grad_out + i * width + h * C + c,     \
-                       (const REAL *)p->x_l + h * C + c, ds)
+                       (const REAL *)p->x_l + h * C + c, c == 0, ds)
             OVER_BLOCKS(PRODUCTS)
             for (int64_t k = 0; k < degree; k++) {
                 const int64_t place = edges.edge[k] * H + h;
+                factor[k] = alpha[place];
                 if (keep)
                     ds[k] *= keep[place];
                 if (grad_alpha)
                     ds[k] += grad_alpha[place];
-                total += alpha[place] * ds[k];
             }
-            for (int64_t k = 0; k < degree; k++) {
-                const int64_t place = edges.edge[k] * H + h;
-                ds[k] = alpha[place] * (ds[k] - total);
-                ((REAL *)p->grad_score)[place] = ds[k];
-            }
+            for (int64_t k = degree; k < padded; k++)
+                factor[k] = ds[k] = 0;
+            VECTOR total = {0};
+            for (int64_t v = 0; v < padded / LANES; v++)
+                total += LOAD(factor, v) * LOAD(ds, v);
+            const REAL mean = NAME(sum)(total);
+            for (int64_t v = 0; v < padded / LANES; v++)
+                STORE(ds, v) = LOAD(factor, v) * (LOAD(ds, v) - mean);
+            for (int64_t k = 0; k < degree; k++)
+                ((REAL *)p->grad_score)[edges.edge[k] * H + h] = ds[k];
 #define TARGETS(n, c) NAME(target_block)(p, n, &edges, i, h, c, ds, grad_att)
             OVER_BLOCKS(TARGETS)
             for (int64_t f = 0; f < F; f++) {
@@ -483,6 +525,15 @@ TARGET static int NAME(source_gradients)(const gatv2_problem *given, int64_t chu
         NAME(find)(&edges, p->transposed_target, p->transposed_edge, p->transposed_ptr[j],
                    p->transposed_ptr[j + 1], width);
         const int64_t degree = edges.degree;
+        /* what the next source's edges keep lies anywhere: fetched while this one is worked on */
+        for (int64_t k = p->transposed_ptr[j + 1]; j + 1 < end && k < p->transposed_ptr[j + 2]; k++) {
+            const int64_t edge = p->transposed_edge[k];
+            const char *signs = (const char *)((const KEPT *)p->signs + edge * (width / LANES));
+            for (int64_t byte = 0; byte < width / LANES * (int64_t)sizeof(KEPT); byte += 64)
+                __builtin_prefetch(signs + byte);
+            __builtin_prefetch((const REAL *)p->grad_score + edge * H);
+            __builtin_prefetch(alpha + edge * H);
+        }
         for (int64_t k = 0; k < degree; k++)
             for (int64_t h = 0; h < H; h++) {
                 const int64_t place = edges.edge[k] * H + h;
@@ -503,6 +554,7 @@ TARGET static int NAME(source_gradients)(const gatv2_problem *given, int64_t chu
 #undef INTEGERS
 #undef EDGES
 #undef LANES
+#undef PADDED
 #undef LOAD
 #undef STORE
 #undef SIGNS

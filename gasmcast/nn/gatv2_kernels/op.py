@@ -26,6 +26,7 @@ def messages(
     edge_attr: Tensor | None,
     edge_weight: Tensor | None,
     keep: Tensor | None,
+    bias: Tensor | None,
     order: EdgeOrder,
     negative_slope: float,
     return_alpha: bool,
@@ -40,6 +41,7 @@ def messages(
         edge_attr: Edge features e, [E, F], or already projected, [E, H * C]; in the caller's order.
         edge_weight: W, [H * C, F]; None where the features are projected, or where there are none.
         keep: k, what dropout multiplies each attention weight with, [E, H]; None: one.
+        bias: Added to the messages, [H, C]; None: nothing is.
         order: The graph.
         negative_slope: Of the LeakyReLU.
         return_alpha: Whether the attention is wanted.
@@ -52,32 +54,40 @@ def messages(
     transposed = None, None, None
     if torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad
-        for tensor in (x_l, x_r, att, edge_attr, edge_weight)
+        for tensor in (x_l, x_r, att, edge_attr, edge_weight, bias)
     ):
         transposed = order.transposed()
+    adds_bias = kernel_named(kernel).ADDS_BIAS
     run = _messages if torch.compiler.is_compiling() else _Messages.apply
     out, alpha, _ = run(
-        x_l, x_r, att, edge_attr, edge_weight, keep,
+        x_l, x_r, att, edge_attr, edge_weight, bias if adds_bias else None, keep,
         order.ptr, order.source, order.edge, *transposed,
         negative_slope, return_alpha, kernel,
     )  # fmt: skip
+    if bias is not None and not adds_bias:
+        out = out + bias
     return out, alpha if return_alpha else None
 
 
 def _run_messages(
-    x_l, x_r, att, edge_attr, edge_weight, keep, ptr, source, edge,
-    transposed_ptr, transposed_target, transposed_edge, negative_slope, return_alpha, kernel,
+    x_l, x_r, att, edge_attr, edge_weight, bias, keep, ptr, source, edge,
+    transposed_ptr, transposed_target, transposed_edge, negative_slope, return_alpha, name,
 ):  # fmt: skip
-    needs_gradients = transposed_ptr is not None
-    return kernel_named(kernel).messages(
+    kernel = kernel_named(name)
+    return kernel.messages(
         x_l, x_r, att, edge_attr, edge_weight, keep, ptr, source, edge,
-        negative_slope, return_alpha, needs_gradients,
+        negative_slope, return_alpha, transposed_ptr is not None,
+        **({"bias": bias} if kernel.ADDS_BIAS else {}),
     )  # fmt: skip
 
 
-def _run_gradients(*arguments):
-    *arguments, kernel = arguments
-    return kernel_named(kernel).gradients(*arguments)
+def _run_gradients(grad_out, grad_alpha, *inputs):
+    x_l, x_r, att, edge_attr, edge_weight, bias, *rest, name = inputs
+    gradients = kernel_named(name).gradients(
+        grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, *rest
+    )
+    grad_bias = x_l.new_empty(0) if bias is None else grad_out.sum(dim=0).to(bias.dtype)
+    return *gradients, grad_bias
 
 
 @torch.library.custom_op("gasmcast::gatv2_messages", mutates_args=())
@@ -87,6 +97,7 @@ def _messages(
     att: Tensor,
     edge_attr: Tensor | None,
     edge_weight: Tensor | None,
+    bias: Tensor | None,
     keep: Tensor | None,
     ptr: Tensor,
     source: Tensor,
@@ -101,13 +112,13 @@ def _messages(
     """Messages [N, H, C]; attention [E, H], empty if neither caller nor kernel want it; and what the
     kernel keeps for the gradients besides."""
     return _run_messages(
-        x_l, x_r, att, edge_attr, edge_weight, keep, ptr, source, edge,
+        x_l, x_r, att, edge_attr, edge_weight, bias, keep, ptr, source, edge,
         transposed_ptr, transposed_target, transposed_edge, negative_slope, return_alpha, kernel,
     )  # fmt: skip
 
 
 @_messages.register_fake
-def _(x_l, x_r, att, edge_attr, edge_weight, keep, ptr, source, edge, transposed_ptr, *rest):
+def _(x_l, x_r, att, edge_attr, edge_weight, bias, keep, ptr, source, edge, transposed_ptr, *rest):
     *_, return_alpha, name = rest
     kernel = kernel_named(name)
     edges = source.shape[0] if return_alpha or not kernel.RECOMPUTES_ALPHA else 0
@@ -127,6 +138,7 @@ def _gradients(
     att: Tensor,
     edge_attr: Tensor | None,
     edge_weight: Tensor | None,
+    bias: Tensor | None,
     keep: Tensor | None,
     ptr: Tensor,
     source: Tensor,
@@ -140,17 +152,17 @@ def _gradients(
     negative_slope: float,
     need_edge_attr: bool,
     kernel: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x_l, x_r, att, edge_attr and edge_weight, the last two empty where not wanted."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x_l, x_r, att, edge_attr, edge_weight and bias, those not wanted empty."""
     return _run_gradients(
-        grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, keep, ptr, source, edge,
+        grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, bias, keep, ptr, source, edge,
         transposed_ptr, transposed_target, transposed_edge, out, alpha, kept,
         negative_slope, need_edge_attr, kernel,
     )  # fmt: skip
 
 
 @_gradients.register_fake
-def _(grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, *rest):
+def _(grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, bias, *rest):
     need_edge_attr = rest[-2]
     return (
         torch.empty_like(x_l),
@@ -158,6 +170,7 @@ def _(grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, *rest):
         torch.empty_like(att),
         torch.empty_like(edge_attr) if need_edge_attr else x_l.new_empty(0),
         x_l.new_empty(0) if edge_weight is None else torch.empty_like(edge_weight),
+        x_l.new_empty(0) if bias is None else torch.empty_like(bias),
     )
 
 
@@ -173,32 +186,28 @@ def _setup_context(ctx, inputs, output) -> None:
 
 def _backward(ctx, run, grad_out: Tensor | None, grad_alpha: Tensor | None) -> tuple:
     *inputs, out, alpha, kept = ctx.saved_tensors
-    nothing = (None,) * 10
+    graph = (None,) * 10
     if not alpha.numel():  # it was not returned
         grad_alpha = None
     if grad_out is None and grad_alpha is None:
-        return (*(None,) * 5, *nothing)
+        return (*(None,) * 6, *graph)
     if torch.is_grad_enabled():
-        return (*_differentiable_gradients(ctx, inputs, grad_out, grad_alpha), *nothing)
-    _, x_r, _, edge_attr, edge_weight = inputs[:5]
+        return (*_differentiable_gradients(ctx, inputs, grad_out, grad_alpha), *graph)
+    wanted = [value is not None for value in inputs[:6]]
     if grad_out is None:  # only the attention was used
-        grad_out = torch.zeros_like(x_r)
-    need_edge_attr = edge_attr is not None and ctx.needs_input_grad[3]
-    *nodes, grad_edge_attr, grad_edge_weight = run(
-        grad_out, grad_alpha, *inputs, out, alpha, kept, ctx.negative_slope, need_edge_attr,
-        ctx.kernel,
-    )  # fmt: skip
-    return (
-        *nodes,
-        grad_edge_attr if need_edge_attr else None,
-        None if edge_weight is None else grad_edge_weight,
-        *nothing,
+        grad_out = torch.zeros_like(inputs[1])
+        wanted[5] = False
+    wanted[3] = wanted[3] and ctx.needs_input_grad[3]
+    grads = run(
+        grad_out, grad_alpha, *inputs, out, alpha, kept, ctx.negative_slope, wanted[3], ctx.kernel
     )
+    pairs = zip(grads, wanted, strict=True)
+    return (*(grad if is_wanted else None for grad, is_wanted in pairs), *graph)
 
 
 def _differentiable_gradients(ctx, inputs, grad_out, grad_alpha) -> list[Tensor | None]:
     """Gradients that have gradients: of the same messages in plain PyTorch, computed again."""
-    *values, keep, ptr, source, edge = inputs[:9]
+    *values, bias, keep, ptr, source, edge = inputs[:10]
     # Views of their own: where sources and targets are one tensor, each has its gradient.
     values = [None if value is None else value.view_as(value) for value in values]
     target = torch.arange(len(ptr) - 1, device=ptr.device).repeat_interleave(ptr.diff())
@@ -211,7 +220,9 @@ def _differentiable_gradients(ctx, inputs, grad_out, grad_alpha) -> list[Tensor 
     grads = iter(
         torch.autograd.grad(used, wanted, grad_used, create_graph=True, allow_unused=True)
     )
-    return [next(grads) if need else None for need in ctx.needs_input_grad[:5]]
+    grads = [next(grads) if need else None for need in ctx.needs_input_grad[:5]]
+    with_bias = bias is not None and grad_out is not None
+    return [*grads, grad_out.sum(dim=0).to(bias.dtype) if with_bias else None]
 
 
 class _Messages(torch.autograd.Function):

@@ -68,6 +68,9 @@ def edge_order(edge_index: Tensor, num_sources: int, num_targets: int) -> EdgeOr
     Raises:
         IndexError: An edge names a node that is not there.
     """
+    if torch.compiler.is_compiling():
+        ptr, source, edge, *by_source = _opaque_edge_order(edge_index, num_sources, num_targets)
+        return EdgeOrder(ptr, source, edge, num_sources, tuple(by_source))
     return _remembered(edge_index, _edge_order, num_sources, num_targets)
 
 
@@ -95,19 +98,23 @@ _LOCK = threading.Lock()
 
 
 def _remembered(edge_index: Tensor, compute: Callable, *sizes: int) -> Any:
+    # An EdgeIndex shares its numbers with what it was made from, and either may be changed.
+    data = edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
     # Under a compiler there are no values; a tensor of inference mode does not count its changes.
-    if torch.compiler.is_compiling() or edge_index.is_inference():
+    if torch.compiler.is_compiling() or edge_index.is_inference() or data.is_inference():
         return compute(edge_index, *sizes)
-    version = edge_index._version
+    state = edge_index._version, data._version, data.data_ptr(), data.shape
     with _LOCK:
         then, results = _KNOWN.get(edge_index, (None, {}))
-    if then != version:
+    if then != state:
         results = {}
     key = compute, *sizes
     if key not in results:
-        results[key] = compute(edge_index, *sizes)
+        # What is computed in inference mode may be wanted for training later.
+        with torch.inference_mode(False):
+            results[key] = compute(edge_index, *sizes)
         with _LOCK:
-            _KNOWN[edge_index] = version, results
+            _KNOWN[edge_index] = state, results
     return results[key]
 
 
@@ -126,6 +133,26 @@ def _edge_order(edge_index: Tensor, num_sources: int, num_targets: int) -> EdgeO
         return EdgeOrder(_pointer(target.contiguous(), num_targets), source, None, num_sources)
     ptr, edge = _sort(target, num_targets)
     return EdgeOrder(ptr, source[edge], edge, num_sources)
+
+
+@torch.library.custom_op("gasmcast::gatv2_edge_order", mutates_args=())
+def _opaque_edge_order(
+    edge_index: Tensor, num_sources: int, num_targets: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The order both ways, for a compiler, which must not look at what depends on values."""
+    order = _edge_order(edge_index, num_sources, num_targets)
+    edge = torch.arange(order.num_edges, device=order.ptr.device)
+    return order.ptr, order.source, edge if order.edge is None else order.edge, *order.transposed()
+
+
+@_opaque_edge_order.register_fake
+def _(edge_index, num_sources, num_targets):
+    def new(size):
+        return edge_index.new_empty(size, dtype=torch.long)
+
+    edges = edge_index.shape[1]
+    by_target = new(num_targets + 1), new(edges), new(edges)
+    return *by_target, new(num_sources + 1), new(edges), new(edges)
 
 
 def _sort(key: Tensor, size: int) -> tuple[Tensor, Tensor]:
