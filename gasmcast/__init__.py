@@ -34,6 +34,7 @@ _HOMES = {
     "gasmcast.nn": [
         "GASMCAST",
         "BottleneckCrossAttention",
+        "FusedGATv2Conv",
         "GraphAttentionLayer",
         "MotionGraphAttention",
         "SemanticGraphAttention",

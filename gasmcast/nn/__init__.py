@@ -6,6 +6,8 @@ from gasmcast.nn.cross_attention import (
     MultiHeadAttention,
 )
 from gasmcast.nn.gasm_cast import GASMCAST, GASMCASTAttention
+from gasmcast.nn.gatv2 import FusedGATv2Conv
+from gasmcast.nn.gatv2_kernels.backend import force_gatv2_backend, gatv2_backend
 from gasmcast.nn.graph_attention import (
     GraphAttentionLayer,
     MotionGraphAttention,
@@ -16,9 +18,12 @@ __all__ = [
     "GASMCAST",
     "BottleneckCrossAttention",
     "CrossAttentionWeights",
+    "FusedGATv2Conv",
     "GASMCASTAttention",
     "GraphAttentionLayer",
     "MotionGraphAttention",
     "MultiHeadAttention",
     "SemanticGraphAttention",
+    "force_gatv2_backend",
+    "gatv2_backend",
 ]

@@ -5,10 +5,10 @@ from functools import partial
 
 from torch import Tensor, nn
 from torch_geometric.data import Batch
-from torch_geometric.nn import GATv2Conv
 from torch_geometric.utils import to_dense_batch
 
 from gasmcast.graphs import build_spatial_graph, build_temporal_graph
+from gasmcast.nn.gatv2 import FusedGATv2Conv
 
 
 class GraphAttentionLayer(nn.Module):
@@ -40,8 +40,8 @@ class GraphAttentionLayer(nn.Module):
         ValueError: ``num_heads`` does not divide ``input_dim``.
 
     Source: Brody, Alon, Yahav, `How Attentive are Graph Attention Networks?
-    <https://arxiv.org/abs/2105.14491>`_ (ICLR 2022), through
-    :class:`torch_geometric.nn.conv.GATv2Conv`.
+    <https://arxiv.org/abs/2105.14491>`_ (ICLR 2022), by
+    :class:`~gasmcast.nn.FusedGATv2Conv`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class GraphAttentionLayer(nn.Module):
                 f"input_dim={input_dim}"
             )
         self.norm = nn.LayerNorm(input_dim)
-        self.attention = GATv2Conv(
+        self.attention = FusedGATv2Conv(
             input_dim,
             input_dim // num_heads,
             heads=num_heads,

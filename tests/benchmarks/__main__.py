@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks import graphs
+from benchmarks import gatv2, graphs, segments
 from benchmarks.measure import Effort
 from benchmarks.page import write_section
 
-BENCHMARKS = {"graphs": graphs.run}
+BENCHMARKS = {"graphs": graphs.run, "gatv2": gatv2.run, "segments": segments.run}
 
 
 def main() -> None:

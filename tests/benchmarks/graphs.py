@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from benchmarks import graph_rivals as rivals
 from benchmarks.machine import Machine
 from benchmarks.measure import MIB, Effort, Measured, Way, measure
-from benchmarks.page import table
+from benchmarks.page import rounds, table, timings
 from benchmarks.smooth_features import smooth_features
 from gasmcast.graphs import (
     EdgeRule,
@@ -109,9 +109,9 @@ def run(effort: Effort) -> str:
         summary.append([case.name, *(measured.ratio(*ratio) for ratio in ratios)])
         details.append(
             f"**{case.name}**, {case.kind}: {edges_per_node:.1f} edges a node, k = {case.k}, "
-            f"{_rounds(measured)}."
+            f"{rounds(measured)}."
         )
-        details.append(_table(measured, BARE, "bare = 1"))
+        details.append(timings(measured, BARE, "bare = 1"))
     parts = [
         table(
             (
@@ -207,8 +207,8 @@ def _spatiotemporal(effort: Effort) -> list[str]:
     return [
         f"**Spatio-temporal**, {frames} frames of {side**2} patches, D = {width}: one clip of "
         f"{len(positions)} nodes, {edges_per_node:.1f} edges a node, with edge_attr and edge_rule, "
-        f"{_rounds(measured)}.",
-        _table(measured, "all pairs at once", "at once = 1"),
+        f"{rounds(measured)}.",
+        timings(measured, "all pairs at once", "at once = 1"),
     ]
 
 
@@ -234,8 +234,8 @@ def _networkx(effort: Effort) -> list[str]:
     )
     return [
         f"**networkx**, one spatial graph of {graph.num_nodes} nodes and {graph.num_edges} edges, "
-        f"{_rounds(measured)}.",
-        _table(measured, pyg, "PyG = 1"),
+        f"{rounds(measured)}.",
+        timings(measured, pyg, "PyG = 1"),
     ]
 
 
@@ -250,23 +250,6 @@ def pyg_attributes(graph: Data) -> Data:
         distance=graph.edge_attr[:, -2],
         similarity=graph.edge_attr[:, -1],
     )
-
-
-def _rounds(measured: Measured) -> str:
-    return f"{measured.rounds} rounds, {measured.undisturbed:.0%} of the calls undisturbed"
-
-
-def _table(measured: Measured, reference: str, reference_column: str) -> str:
-    rows = [
-        [
-            name,
-            measured.milliseconds(name),
-            measured.ratio(name, reference) if name != reference else 1,
-            f"{peak / MIB:.1f}",
-        ]
-        for name, peak in measured.peak_bytes.items()
-    ]
-    return table(("", "ms", reference_column, "peak MiB"), rows)
 
 
 def check_same_edges(edges: Tensor, other: Tensor, features: Tensor) -> None:

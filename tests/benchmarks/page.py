@@ -3,11 +3,39 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.measure import MIB, Measured
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; all columns but the first are set to the right."""
     lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def rounds(measured: Measured) -> str:
+    """How often it was measured, and how well."""
+    return f"{measured.rounds} rounds, {measured.undisturbed:.0%} of the calls undisturbed"
+
+
+def timings(
+    measured: Measured,
+    reference: str,
+    reference_column: str,
+    more: dict[str, dict[str, object]] | None = None,
+) -> str:
+    """A table of all ways: time, ratio to one of them, peak memory, and ``more`` columns."""
+    more = more or {}
+    rows = [
+        [
+            name,
+            measured.milliseconds(name),
+            measured.ratio(name, reference) if name != reference else 1,
+            f"{peak / MIB:.1f}",
+            *(column[name] for column in more.values()),
+        ]
+        for name, peak in measured.peak_bytes.items()
+    ]
+    return table(("", "ms", reference_column, "peak MiB", *more), rows)
 
 
 def write_section(page: Path, name: str, section: str) -> None:

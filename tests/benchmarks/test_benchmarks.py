@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch_geometric.utils import to_networkx as pyg_to_networkx
 
-from benchmarks import graph_rivals, graphs
+from benchmarks import gatv2, graph_rivals, graphs, segments
 from benchmarks import measure as timing
 from benchmarks.measure import Effort, Measured, Way, measure, peak_bytes
 from benchmarks.page import table, write_section
@@ -26,6 +26,48 @@ def test_graphs_runs_and_writes_its_section(tmp_path):
         assert f"{name} |" in section
     for case in graphs.TINY_CASES:
         assert f"| {case.name} |" in section
+
+
+def test_gatv2_runs():
+    section = gatv2.run(TINY)  # it holds our layer against PyG's by itself
+    for name in gatv2.WAYS:
+        assert f"{name} |" in section
+    assert "| 2 x 9 x 16 | 4 | 1 |" in section
+
+
+def test_layers_that_differ_are_noticed():
+    with pytest.raises(RuntimeError, match=r"the layers differ by 1\.0e\+00 of the largest output"):
+        gatv2.check_same(lambda: torch.ones(3), lambda: torch.zeros(3))
+    drawn = iter([0, 1, 2])
+    with pytest.raises(RuntimeError, match="the layers differ"):
+        gatv2.check_same(lambda: torch.rand(3) + next(drawn), lambda: torch.rand(3))
+
+
+def test_kept_bytes_by_hand():
+    x = torch.randn(5, 4, requires_grad=True)
+    assert gatv2.kept_bytes(lambda: x.exp()) == 5 * 4 * 4  # its own result
+    assert gatv2.kept_bytes(lambda: x.square()) == 0  # the input
+    assert gatv2.kept_bytes(lambda: x + 1) == 0
+
+
+def test_sources_are_distinct_and_of_the_same_clip():
+    source, target = gatv2.Case(2, 9, 4, 16).edge_index()
+    assert torch.equal(source // 9, target // 9)
+    assert torch.equal(target.bincount(), torch.full((18,), 4))
+    key = target * 18 + source
+    assert (key[1:] > key[:-1]).all()
+
+
+def test_segments_runs():
+    pytest.importorskip("torch_scatter")
+    section = segments.run(TINY)
+    assert "| maximum | torch_scatter.segment_csr |" in section
+
+
+def test_segments_that_differ_are_noticed():
+    ways = {"a": lambda: torch.ones(2), "b": lambda: torch.zeros(2)}
+    with pytest.raises(RuntimeError, match="b gives other numbers than torch-scatter"):
+        segments.check_same(ways)
 
 
 @pytest.mark.parametrize("case", graphs.TINY_CASES, ids=lambda case: case.name)

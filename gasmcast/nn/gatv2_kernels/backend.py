@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +19,7 @@ _MODULES = {"c": "compiled", "triton": "triton_kernels", "blocked": "blocked"}
 _FORCED: ContextVar[str | None] = ContextVar("gatv2_backend", default=None)
 
 
+@torch.compiler.assume_constant_result  # there is nothing in here to trace
 def gatv2_backend(device: str | torch.device = "cpu") -> str:
     """Which kernel :class:`~gasmcast.nn.FusedGATv2Conv` uses for tensors on ``device``.
 
@@ -27,8 +27,8 @@ def gatv2_backend(device: str | torch.device = "cpu") -> str:
         device: A torch device or its name.
 
     Returns:
-        ``"c"``, the compiled kernel (CPU); ``"triton"`` (GPU); or ``"blocked"``, plain PyTorch, where
-        the package was installed without a compiler, or where there is no Triton.
+        ``"c"``, the compiled kernel (CPU); ``"triton"`` (GPU); or ``"blocked"``, plain PyTorch,
+        where the package was installed without a compiler, or where there is no Triton.
 
     Example:
         >>> from gasmcast.nn import gatv2_backend
