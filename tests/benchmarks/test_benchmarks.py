@@ -38,9 +38,7 @@ def test_gatv2_runs():
 def test_layers_that_differ_are_noticed():
     with pytest.raises(RuntimeError, match=r"the layers differ by 1\.0e\+00 of the largest output"):
         gatv2.check_same(lambda: torch.ones(3), lambda: torch.zeros(3))
-    drawn = iter([0, 1, 2])
-    with pytest.raises(RuntimeError, match="the layers differ"):
-        gatv2.check_same(lambda: torch.rand(3) + next(drawn), lambda: torch.rand(3))
+    gatv2.check_same(lambda: torch.rand(3), lambda: torch.rand(3))  # of the same seed
 
 
 def test_kept_bytes_by_hand():
