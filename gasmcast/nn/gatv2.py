@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric import EdgeIndex
-from torch_geometric.nn import GATv2Conv
+from torch_geometric.nn import GATv2Conv, MessagePassing
 from torch_geometric.nn.aggr import SumAggregation
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import SparseTensor, torch_sparse
@@ -99,6 +99,11 @@ class FusedGATv2Conv(GATv2Conv):
         >>> torch.allclose(ours(x, edge_index), theirs(x, edge_index), atol=1e-6)
         True
     """
+
+    # PyG's layer, once made, has generated code in place of these. Taken over, it would be what
+    # explainers fall back to, and they could not mask messages.
+    propagate = MessagePassing.propagate
+    edge_updater = MessagePassing.edge_updater
 
     def forward(
         self,

@@ -15,13 +15,13 @@ from torch import Tensor
 ADDS_BIAS = True
 RECOMPUTES_ALPHA = False
 
-# Nodes are cut into so many parts, whatever the number of threads, so that sums do not depend on it.
+# Nodes are cut into so many parts, whatever the number of threads: sums do not depend on it.
 NUM_CHUNKS = 32
 
 _SIZES = "num_sources num_targets heads channels features num_chunks num_threads"
 _POINTERS = """ptr source edge transposed_ptr transposed_target transposed_edge x_l x_r att
-    edge_attr edge_weight edge_rows keep bias out alpha signs grad_out grad_alpha grad_score grad_x_l grad_x_r
-    grad_att grad_edge_weight grad_edge_attr grad_edge_rows"""
+    edge_attr edge_weight edge_rows keep bias out alpha signs grad_out grad_alpha pairs
+    grad_x_l grad_x_r grad_att grad_edge_weight grad_edge_attr grad_edge_rows"""
 
 
 class _Problem(ctypes.Structure):
@@ -100,7 +100,7 @@ def messages(
     needs_gradients: bool,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Messages, attention, and the signs of z where needed; see :mod:`gasmcast.nn.gatv2_kernels.op`."""
+    """Messages, attention and, if needed, the signs of z; see ``_messages`` in ``op.py``."""
     dtype = torch.promote_types(x_l.dtype, torch.float32)
     given = _inputs(dtype, x_l, x_r, att, edge_attr, edge_weight, keep)
     alpha = x_r.new_empty((len(source), x_r.shape[1]), dtype=dtype)
@@ -111,8 +111,7 @@ def messages(
         **given, ptr=ptr, source=source, edge=edge, alpha=alpha, out=out,
         signs=kept if needs_gradients else None, bias=_padded(bias, dtype),
     )  # fmt: skip
-    out = out[..., : x_r.shape[2]].to(torch.promote_types(x_l.dtype, att.dtype)).contiguous()
-    return out, alpha, kept
+    return _unpadded(out, x_r.shape[2], torch.promote_types(x_l.dtype, att.dtype)), alpha, kept
 
 
 def new_kept(x_r: Tensor, source: Tensor, needs_gradients: bool) -> Tensor:
@@ -172,7 +171,7 @@ def gradients(
         signs=kept,
         grad_out=_padded(grad_out, dtype),
         grad_alpha=_ready(grad_alpha, dtype),
-        grad_score=torch.empty_like(alpha),
+        pairs=alpha.new_empty(*alpha.shape, 2),
         grad_x_l=grad_x_l,
         grad_x_r=grad_x_r,
         grad_att=grad_att,
@@ -182,15 +181,16 @@ def gradients(
     )
     edges = [alpha.new_empty(0), alpha.new_empty(0)]
     if edge_weight is not None:
-        weight = grad_edge_weight.sum(0)[..., :channels].flatten(1).t()
-        edges[1] = weight.to(edge_weight.dtype).contiguous()
-    if need_edge_attr:
-        rows = grad_edge_attr if edge_weight is not None else grad_edge_rows[..., :channels]
-        edges[0] = rows.flatten(1).to(edge_attr.dtype)
+        weight = _unpadded(grad_edge_weight.sum(0), channels, edge_weight.dtype)
+        edges[1] = weight.flatten(1).t().contiguous()
+    if need_edge_attr and edge_weight is not None:
+        edges[0] = grad_edge_attr.to(edge_attr.dtype)
+    elif need_edge_attr:
+        edges[0] = _unpadded(grad_edge_rows, channels, edge_attr.dtype).flatten(1)
     return (
-        grad_x_l[..., :channels].to(x_l.dtype).contiguous(),
-        grad_x_r[..., :channels].to(x_r.dtype).contiguous(),
-        grad_att.sum(0)[..., :channels].to(att.dtype).contiguous(),
+        _unpadded(grad_x_l, channels, x_l.dtype),
+        _unpadded(grad_x_r, channels, x_r.dtype),
+        _unpadded(grad_att.sum(0), channels, att.dtype),
         *edges,
     )
 
@@ -208,6 +208,13 @@ def _padded(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return F.pad(tensor.to(dtype), (0, missing)).contiguous() if missing else _ready(tensor, dtype)
 
 
+def _unpadded(tensor: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """The channels that are not padding, in this type, contiguous."""
+    if tensor.shape[-1] != channels:
+        tensor = tensor[..., :channels].contiguous()
+    return tensor.to(dtype)
+
+
 def _ready(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if tensor is None else tensor.to(dtype).contiguous()
 
@@ -221,7 +228,7 @@ def _inputs(
     edge_weight: Tensor | None,
     keep: Tensor | None,
 ) -> dict[str, Tensor | None]:
-    """What is given, in the type of the sums, its channels padded; W with a feature's side by side."""
+    """What is given, in the type of the sums, its channels padded; W as [F, H, C]."""
     heads = x_r.shape[1:]
     weight = rows = attr = None
     if edge_weight is not None:
@@ -251,9 +258,7 @@ def _run(function: str, negative_slope: float, **tensors: Tensor | None) -> None
         num_chunks=NUM_CHUNKS,
         num_threads=1 if _forked else torch.get_num_threads(),
         negative_slope=negative_slope,
-        **{
-            name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()
-        },
+        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
     )
     is_double = x_l.dtype is torch.float64
     if getattr(_library(), function)(ctypes.byref(problem), is_double):

@@ -22,6 +22,9 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Makes the compiler keep this pointer in a register, and not one for each vector that it leads to. */
+#define OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
 /* For each of n vectors of channels; n is known to the compiler. */
 #define UNROLLED _Pragma("GCC unroll 8")
 #define EACH(v) UNROLLED for (int v = 0; v < n; v++)

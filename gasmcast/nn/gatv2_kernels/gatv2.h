@@ -28,7 +28,7 @@ typedef struct {
     /* gradients only */
     const void *grad_out;        /* [N, H, C] */
     const void *grad_alpha;      /* [E, H] or null */
-    void *grad_score;            /* [E, H], scratch */
+    void *pairs;                 /* [E, H, 2], scratch: gradient of a score, alpha keep */
     void *grad_x_l, *grad_x_r;
     void *grad_att;              /* [chunks, H, C], zeros; the caller sums over chunks */
     void *grad_edge_weight;      /* [chunks, F, H, C], zeros */

@@ -47,23 +47,33 @@
 #define INTEGERS NAME(integers)
 #define EDGES NAME(edges)
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
-#define PADDED(degree) (((degree) + LANES - 1) / LANES * LANES)
+#define PADDED NAME(padded)
+/* x in every lane; unlike 0 + x, x - 0 is x for all x, and costs nothing */
+#define SPREAD(x) ((x) - (VECTOR){0})
 #define LOAD(row, v) (*(const VECTOR *)((row) + (v) * LANES))
 #define STORE(row, v) (*(VECTOR *)((row) + (v) * LANES))
 
 typedef REAL VECTOR __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 typedef INTEGER INTEGERS __attribute__((vector_size(VECTOR_BYTES)));
 
-/* The edges of one node, and what goes with each of them. */
+/* The edges of one node, and what goes with each of them. The last edge is there up to three times
+   more, for loops that take four at a time. */
 typedef struct {
     int64_t degree;
     int64_t *row;  /* where the row of its far end begins */
     int64_t *edge; /* its row in tensors of edges */
     int64_t *kept; /* where the signs of its z begin */
-    REAL *score;   /* a score, or the gradient of one; padded to whole vectors, for each head */
-    REAL *weight;  /* what its message is multiplied with; likewise */
+    REAL *score;   /* the gradient of alpha, then of the score, [H, PADDED(degree)] */
+    REAL *weight;  /* score, alpha, what its message is multiplied with, likewise */
     void *memory;
 } EDGES;
+
+/* Room for so many edges, in whole vectors and whole fours. */
+INLINE int64_t PADDED(int64_t degree)
+{
+    const int64_t most = LANES > 4 ? LANES : 4;
+    return (degree + most - 1) / most * most;
+}
 
 INLINE TARGET int NAME(allocate)(const gatv2_problem *p, const int64_t *ptr, int64_t begin, int64_t end,
                           EDGES *edges)
@@ -91,6 +101,11 @@ INLINE TARGET void NAME(find)(EDGES *edges, const int64_t *node, const int64_t *
         edges->row[k] = node[first + k] * width;
         edges->edge[k] = edge ? edge[first + k] : first + k;
         edges->kept[k] = edges->edge[k] * (width / LANES);
+    }
+    for (int64_t k = last - first; k % 4; k++) {
+        edges->row[k] = edges->row[k - 1];
+        edges->edge[k] = edges->edge[k - 1];
+        edges->kept[k] = edges->kept[k - 1];
     }
 }
 
@@ -158,17 +173,21 @@ INLINE TARGET REAL NAME(sum)(VECTOR x)
     return total;
 }
 
+INLINE TARGET VECTOR NAME(select)(INTEGERS where, VECTOR x, VECTOR y)
+{
+    return (VECTOR)((where & (INTEGERS)x) | (~where & (INTEGERS)y));
+}
+
 INLINE TARGET REAL NAME(highest)(VECTOR x)
 {
-    const NAME(pieces) all = {x};
-    NAME(piece) high = all.piece[0];
-    UNROLLED for (int m = 1; m < VECTOR_BYTES / 16; m++)
-        UNROLLED for (int lane = 0; lane < 16 / (int)sizeof(REAL); lane++)
-            high[lane] = all.piece[m][lane] > high[lane] ? all.piece[m][lane] : high[lane];
-    REAL most = high[0];
-    UNROLLED for (int lane = 1; lane < 16 / (int)sizeof(REAL); lane++)
-        most = high[lane] > most ? high[lane] : most;
+#ifdef AVX512
+    return MASKED(reduce_max, )(x);
+#else
+    REAL most = x[0];
+    for (int lane = 1; lane < LANES; lane++)
+        most = x[lane] > most ? x[lane] : most;
     return most;
+#endif
 }
 
 /* Writes the sum of each of four vectors to total[0] to total[3], or adds it. */
@@ -190,45 +209,37 @@ INLINE TARGET void NAME(add_sums)(const VECTOR x[4], int first, REAL *total)
 #endif
 }
 
-/* e^x for x <= 0, to the last place or two; NaN stays NaN. Loops over it become vector code. */
-INLINE TARGET REAL NAME(exp_of_negative)(REAL x)
+/* e^x for x <= 0, to the last place or two; NaN stays NaN. */
+INLINE TARGET VECTOR NAME(exp_of_negative)(VECTOR x)
 {
-    if (sizeof(REAL) == sizeof(double))
-        return (REAL)__builtin_exp((double)x);
-    /* x = n ln 2 + rest; e^rest by a polynomial; adding 1.5 * 2^23 rounds to an integer */
-    const float shift = 12582912.0f;
-    const float low = (float)x < -87.0f ? -87.0f : (float)x;
-    const float n = (low * 1.44269504088896341f + shift) - shift;
-    const float rest = (low - n * 0.693359375f) + n * 2.12194440e-4f;
-    float sum = 1.9875691500e-4f;
-    sum = sum * rest + 1.3981999507e-3f;
+#if DOUBLE
+    for (int lane = 0; lane < LANES; lane++)
+        x[lane] = __builtin_exp(x[lane]);
+    return x;
+#else
+    /* x = n ln 2 + rest; adding 1.5 * 2^23 rounds to an integer, which is then in the lowest bits */
+    const VECTOR shifted = x * 1.44269504088896341f + 12582912.0f, n = shifted - 12582912.0f;
+    const VECTOR rest = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    VECTOR sum = rest * 1.9875691500e-4f + 1.3981999507e-3f;
     sum = sum * rest + 8.3334519073e-3f;
     sum = sum * rest + 4.1665795894e-2f;
     sum = sum * rest + 1.6666665459e-1f;
     sum = sum * rest + 5.0000001201e-1f;
     sum = sum * rest * rest + rest + 1.0f;
-    const union {
-        uint32_t bits;
-        float value;
-    } power = {((uint32_t)(int32_t)n + 127u) << 23};
-    return (REAL)((float)x < -87.0f ? 0.0f : sum * power.value);
+    const VECTOR power = (VECTOR)(((INTEGERS)shifted + 127) << 23);
+    return NAME(select)(x < -87.0f, (VECTOR){0}, sum * power);
+#endif
 }
 
 /* Replaces scores by their exponentials, but for a factor, and returns what makes their sum one. */
 INLINE TARGET REAL NAME(exponentials)(REAL *score, int64_t padded)
 {
-    VECTOR highest = (VECTOR){0} - (REAL)INFINITY, sum = {0};
-    for (int64_t v = 0; v < padded / LANES; v++) {
-        const VECTOR x = LOAD(score, v);
-        const INTEGERS higher = x > highest;
-        highest = (VECTOR)((higher & (INTEGERS)x) | (~higher & (INTEGERS)highest));
-    }
-    const REAL most = NAME(highest)(highest);
-#pragma omp simd
-    for (int64_t k = 0; k < padded; k++)
-        score[k] = NAME(exp_of_negative)(score[k] - most);
+    VECTOR highest = SPREAD(-(REAL)INFINITY), sum = {0};
     for (int64_t v = 0; v < padded / LANES; v++)
-        sum += LOAD(score, v);
+        highest = NAME(select)(LOAD(score, v) > highest, LOAD(score, v), highest);
+    const REAL most = NAME(highest)(highest);
+    for (int64_t v = 0; v < padded / LANES; v++)
+        sum += STORE(score, v) = NAME(exp_of_negative)(LOAD(score, v) - most);
     return 1 / NAME(sum)(sum);
 }
 
@@ -249,14 +260,13 @@ INLINE TARGET void NAME(add_scores)(const gatv2_problem *p, const int n, const i
     for (int64_t k = 0; k < edges->degree; k += 4) {
         VECTOR parts[4];
         EACH_OF_4(u) {
-            /* past the last edge this one again, for a score that nobody reads */
-            const int64_t this = k + u < edges->degree ? k + u : k;
-            const REAL *l = (const REAL *)p->x_l + at + edges->row[this];
+            const REAL *l = (const REAL *)p->x_l + at + edges->row[k + u];
+            OPAQUE(l);
             VECTOR z[MOST], everywhere = {0}, positive = {0};
             SIGNS signs[MOST];
             EACH(v) z[v] = LOAD(l, v) + r[v];
             if (featured) {
-                const int64_t edge = edges->edge[this];
+                const int64_t edge = edges->edge[k + u];
                 for (int64_t f = 0; f < F; f++) {
                     const REAL *w = (const REAL *)p->edge_weight + f * width + at;
                     const REAL e = ((const REAL *)p->edge_attr)[edge * F + f];
@@ -272,9 +282,12 @@ INLINE TARGET void NAME(add_scores)(const gatv2_problem *p, const int n, const i
                 everywhere += a[v] * z[v];
                 positive = FMA_WHERE(signs[v], positive, a[v], z[v]);
             }
-            if (signs_at)
+            if (signs_at) {
+                KEPT *kept = signs_at + edges->kept[k + u];
+                OPAQUE(kept);
                 /* volatile: stored one by one, and not first packed into a wider word */
-                EACH(v) *(volatile KEPT *)(signs_at + edges->kept[this] + v) = AS_KEPT(signs[v]);
+                EACH(v) *(volatile KEPT *)(kept + v) = AS_KEPT(signs[v]);
+            }
             parts[u] = everywhere * slope + positive * (1 - slope);
         }
         NAME(add_sums)(parts, c == 0, score + k);
@@ -292,38 +305,54 @@ INLINE TARGET void NAME(sum_rows)(const int n, const EDGES *edges, const REAL *r
     EACH(v) STORE(out, v) = sum[v];
 }
 
+/* The scores of the edges of target i in head h. */
+INLINE TARGET void NAME(write_scores)(const gatv2_problem *p, const EDGES *edges, int64_t i, int64_t h,
+                                      REAL *score)
+{
+    const int64_t C = p->channels;
+#define SCORES(n, c) NAME(add_scores)(p, n, 0, edges, i, h, c, score)
+#define FEATURED_SCORES(n, c) NAME(add_scores)(p, n, 1, edges, i, h, c, score)
+    if (p->features || p->edge_rows)
+        OVER_BLOCKS(FEATURED_SCORES)
+    else
+        OVER_BLOCKS(SCORES)
+    for (int64_t k = edges->degree; k < PADDED(edges->degree); k++)
+        score[k] = -(REAL)INFINITY;
+}
+
+/* Scores become attention, which is written, and then what messages are multiplied with. */
+INLINE TARGET void NAME(write_alpha)(const gatv2_problem *p, const EDGES *edges, int64_t h, REAL *weight)
+{
+    const REAL *keep = p->keep;
+    REAL *alpha = p->alpha;
+    const REAL scale = NAME(exponentials)(weight, PADDED(edges->degree));
+    for (int64_t k = 0; k < edges->degree; k++) {
+        const int64_t place = edges->edge[k] * p->heads + h;
+        weight[k] *= scale;
+        alpha[place] = weight[k];
+        if (keep)
+            weight[k] *= keep[place];
+    }
+}
+
 TARGET static int NAME(messages)(const gatv2_problem *given, int64_t chunk, int64_t begin, int64_t end)
 {
     const gatv2_problem copy = *given, *p = &copy; /* that no store can change */
     const int64_t H = p->heads, C = p->channels, width = H * C;
-    const REAL *keep = p->keep;
-    REAL *alpha = p->alpha;
     EDGES edges;
     (void)chunk;
     if (NAME(allocate)(p, p->ptr, begin, end, &edges))
         return 1;
     for (int64_t i = begin; i < end; i++) {
         NAME(find)(&edges, p->source, p->edge, p->ptr[i], p->ptr[i + 1], width);
-        const int64_t degree = edges.degree, padded = PADDED(degree);
+        const int64_t padded = PADDED(edges.degree);
+        NAME(write_scores)(p, &edges, i, 0, edges.weight);
         for (int64_t h = 0; h < H; h++) {
-            REAL *weight = edges.weight;
-#define SCORES(n, c) NAME(add_scores)(p, n, 0, &edges, i, h, c, weight)
-#define FEATURED_SCORES(n, c) NAME(add_scores)(p, n, 1, &edges, i, h, c, weight)
-            if (p->features || p->edge_rows)
-                OVER_BLOCKS(FEATURED_SCORES)
-            else
-                OVER_BLOCKS(SCORES)
-            for (int64_t k = degree; k < padded; k++)
-                weight[k] = -(REAL)INFINITY;
-            const REAL scale = NAME(exponentials)(weight, padded);
-            for (int64_t k = 0; k < degree; k++) {
-                const int64_t place = edges.edge[k] * H + h;
-                weight[k] *= scale;
-                alpha[place] = weight[k];
-                if (keep)
-                    weight[k] *= keep[place];
-            }
-
+            REAL *weight = edges.weight + h * padded;
+            /* The next head's first: what was stored in pieces is loaded whole only after a while. */
+            if (h + 1 < H)
+                NAME(write_scores)(p, &edges, i, h + 1, weight + padded);
+            NAME(write_alpha)(p, &edges, h, weight);
 #define MESSAGES(n, c)                                                                \
     NAME(sum_rows)(n, &edges, (const REAL *)p->x_l + h * C + c, weight,                \
                    p->bias ? (const REAL *)p->bias + h * C + c : NULL,                 \
@@ -344,7 +373,8 @@ INLINE TARGET void NAME(add_products)(const int n, const EDGES *edges, const REA
     for (int64_t k = 0; k < edges->degree; k += 4) {
         VECTOR parts[4];
         EACH_OF_4(u) {
-            const REAL *l = x_l + edges->row[k + u < edges->degree ? k + u : k];
+            const REAL *l = x_l + edges->row[k + u];
+            OPAQUE(l);
             parts[u] = (VECTOR){0};
             EACH(v) parts[u] += LOAD(l, v) * g[v];
         }
@@ -362,7 +392,7 @@ INLINE TARGET void NAME(sum_slopes)(const gatv2_problem *p, const int n, const E
     EACH(v) sums[v] = (VECTOR){0};
     for (int64_t k = 0; k < edges->degree; k++) {
         const KEPT *kept = signs + edges->kept[k];
-        const VECTOR positive = (VECTOR){0} + factor[k];
+        const VECTOR positive = SPREAD(factor[k]);
         everywhere += factor[k];
         EACH(v) sums[v] = ADD_WHERE(AS_SIGNS(kept[v]), sums[v], positive);
     }
@@ -401,7 +431,7 @@ INLINE TARGET void NAME(edge_gradients)(const gatv2_problem *p, int64_t edge, in
     if (p->grad_edge_rows) {
         const REAL *row = (const REAL *)p->edge_rows + edge * width + h * C;
         REAL *grad = (REAL *)p->grad_edge_rows + edge * width + h * C;
-        const VECTOR everywhere = (VECTOR){0} + ds * slope, positive = (VECTOR){0} + ds * (1 - slope);
+        const VECTOR everywhere = SPREAD(ds * slope), positive = SPREAD(ds * (1 - slope));
         for (int64_t v = 0; v < C / LANES; v++) {
             const VECTOR t = ADD_WHERE(AS_SIGNS(kept[v]), everywhere, positive);
             STORE(grad, v) = t * LOAD(a, v);
@@ -421,12 +451,53 @@ INLINE TARGET void NAME(edge_gradients)(const gatv2_problem *p, int64_t edge, in
         }
 }
 
+/* The gradients of alpha on the edges of target i in head h, beside alpha. */
+INLINE TARGET void NAME(write_alpha_gradients)(const gatv2_problem *p, const EDGES *edges, int64_t i,
+                                               int64_t h, REAL *alpha, REAL *grad)
+{
+    const int64_t H = p->heads, C = p->channels, degree = edges->degree;
+    const REAL *keep = p->keep, *grad_alpha = p->grad_alpha;
+#define PRODUCTS(n, c)                                                                       \
+    NAME(add_products)(n, edges, (const REAL *)p->grad_out + (i * H + h) * C + c,             \
+                       (const REAL *)p->x_l + h * C + c, c == 0, grad)
+    OVER_BLOCKS(PRODUCTS)
+    for (int64_t k = 0; k < degree; k++) {
+        const int64_t place = edges->edge[k] * H + h;
+        alpha[k] = ((const REAL *)p->alpha)[place];
+        if (keep)
+            grad[k] *= keep[place];
+        if (grad_alpha)
+            grad[k] += grad_alpha[place];
+    }
+    for (int64_t k = degree; k < PADDED(degree); k++)
+        alpha[k] = grad[k] = 0;
+}
+
+/* Gradients of alpha become those of the scores. Kept for the sources: these, and alpha keep. */
+INLINE TARGET void NAME(write_score_gradients)(const gatv2_problem *p, const EDGES *edges, int64_t h,
+                                               const REAL *alpha, REAL *grad)
+{
+    const int64_t padded = PADDED(edges->degree);
+    const REAL *keep = p->keep;
+    REAL *pairs = p->pairs;
+    VECTOR total = {0};
+    for (int64_t v = 0; v < padded / LANES; v++)
+        total += LOAD(alpha, v) * LOAD(grad, v);
+    const REAL mean = NAME(sum)(total);
+    for (int64_t v = 0; v < padded / LANES; v++)
+        STORE(grad, v) = LOAD(alpha, v) * (LOAD(grad, v) - mean);
+    for (int64_t k = 0; k < edges->degree; k++) {
+        const int64_t place = edges->edge[k] * p->heads + h;
+        pairs[2 * place] = grad[k];
+        pairs[2 * place + 1] = keep ? alpha[k] * keep[place] : alpha[k];
+    }
+}
+
 TARGET static int NAME(target_gradients)(const gatv2_problem *given, int64_t chunk, int64_t begin,
                                          int64_t end)
 {
     const gatv2_problem copy = *given, *p = &copy; /* that no store can change */
     const int64_t H = p->heads, C = p->channels, F = p->features, width = H * C;
-    const REAL *alpha = p->alpha, *keep = p->keep, *grad_alpha = p->grad_alpha;
     REAL *grad_att = (REAL *)p->grad_att + chunk * width;
     REAL *grad_weight = F ? (REAL *)p->grad_edge_weight + chunk * F * width : NULL;
     EDGES edges;
@@ -435,30 +506,13 @@ TARGET static int NAME(target_gradients)(const gatv2_problem *given, int64_t chu
     for (int64_t i = begin; i < end; i++) {
         NAME(find)(&edges, p->source, p->edge, p->ptr[i], p->ptr[i + 1], width);
         const int64_t degree = edges.degree, padded = PADDED(degree);
+        NAME(write_alpha_gradients)(p, &edges, i, 0, edges.weight, edges.score);
         for (int64_t h = 0; h < H; h++) {
-            REAL *ds = edges.score, *factor = edges.weight;
-#define PRODUCTS(n, c)                                                                  \
-    NAME(add_products)(n, &edges, (const REAL *)p->grad_out + i * width + h * C + c,     \
-                       (const REAL *)p->x_l + h * C + c, c == 0, ds)
-            OVER_BLOCKS(PRODUCTS)
-            for (int64_t k = 0; k < degree; k++) {
-                const int64_t place = edges.edge[k] * H + h;
-                factor[k] = alpha[place];
-                if (keep)
-                    ds[k] *= keep[place];
-                if (grad_alpha)
-                    ds[k] += grad_alpha[place];
-            }
-            for (int64_t k = degree; k < padded; k++)
-                factor[k] = ds[k] = 0;
-            VECTOR total = {0};
-            for (int64_t v = 0; v < padded / LANES; v++)
-                total += LOAD(factor, v) * LOAD(ds, v);
-            const REAL mean = NAME(sum)(total);
-            for (int64_t v = 0; v < padded / LANES; v++)
-                STORE(ds, v) = LOAD(factor, v) * (LOAD(ds, v) - mean);
-            for (int64_t k = 0; k < degree; k++)
-                ((REAL *)p->grad_score)[edges.edge[k] * H + h] = ds[k];
+            REAL *ds = edges.score + h * padded, *factor = edges.weight + h * padded;
+            /* the next head's first, as in messages() */
+            if (h + 1 < H)
+                NAME(write_alpha_gradients)(p, &edges, i, h + 1, factor + padded, ds + padded);
+            NAME(write_score_gradients)(p, &edges, h, factor, ds);
 #define TARGETS(n, c) NAME(target_block)(p, n, &edges, i, h, c, ds, grad_att)
             OVER_BLOCKS(TARGETS)
             for (int64_t f = 0; f < F; f++) {
@@ -483,24 +537,24 @@ TARGET static int NAME(target_gradients)(const gatv2_problem *given, int64_t chu
 }
 
 INLINE TARGET void NAME(source_block)(const gatv2_problem *p, const int n, const EDGES *edges,
-                                      int64_t j, int64_t h, int64_t c, const REAL *ds,
-                                      const REAL *weight, REAL *grad_att)
+                                      int64_t j, int64_t h, int64_t c, REAL *grad_att)
 {
     const int64_t at = h * p->channels + c, own = j * p->heads * p->channels + at;
     const REAL slope = (REAL)p->negative_slope;
     const KEPT *signs = (const KEPT *)p->signs + at / LANES;
-    const REAL *grad_out = (const REAL *)p->grad_out + at;
+    const REAL *grad_out = (const REAL *)p->grad_out + at, *pairs = (const REAL *)p->pairs + 2 * h;
     REAL everywhere = 0;
     VECTOR slopes[MOST], messages[MOST];
     EACH(v) slopes[v] = messages[v] = (VECTOR){0};
     for (int64_t k = 0; k < edges->degree; k++) {
         const KEPT *kept = signs + edges->kept[k];
         const REAL *g = grad_out + edges->row[k];
-        const VECTOR positive = (VECTOR){0} + ds[k];
-        everywhere += ds[k];
+        const REAL *pair = pairs + edges->edge[k] * p->heads * 2, ds = pair[0], weight = pair[1];
+        const VECTOR positive = SPREAD(ds);
+        everywhere += ds;
         EACH(v) {
             slopes[v] = ADD_WHERE(AS_SIGNS(kept[v]), slopes[v], positive);
-            messages[v] += LOAD(g, v) * weight[k];
+            messages[v] += LOAD(g, v) * weight;
         }
     }
     EACH(v) {
@@ -516,7 +570,6 @@ TARGET static int NAME(source_gradients)(const gatv2_problem *given, int64_t chu
 {
     const gatv2_problem copy = *given, *p = &copy; /* that no store can change */
     const int64_t H = p->heads, C = p->channels, width = H * C;
-    const REAL *alpha = p->alpha, *keep = p->keep;
     REAL *grad_att = (REAL *)p->grad_att + chunk * width;
     EDGES edges;
     if (NAME(allocate)(p, p->transposed_ptr, begin, end, &edges))
@@ -524,25 +577,18 @@ TARGET static int NAME(source_gradients)(const gatv2_problem *given, int64_t chu
     for (int64_t j = begin; j < end; j++) {
         NAME(find)(&edges, p->transposed_target, p->transposed_edge, p->transposed_ptr[j],
                    p->transposed_ptr[j + 1], width);
-        const int64_t degree = edges.degree;
         /* what the next source's edges keep lies anywhere: fetched while this one is worked on */
         for (int64_t k = p->transposed_ptr[j + 1]; j + 1 < end && k < p->transposed_ptr[j + 2]; k++) {
             const int64_t edge = p->transposed_edge[k];
             const char *signs = (const char *)((const KEPT *)p->signs + edge * (width / LANES));
+            const char *pairs = (const char *)((const REAL *)p->pairs + edge * 2 * H);
             for (int64_t byte = 0; byte < width / LANES * (int64_t)sizeof(KEPT); byte += 64)
                 __builtin_prefetch(signs + byte);
-            __builtin_prefetch((const REAL *)p->grad_score + edge * H);
-            __builtin_prefetch(alpha + edge * H);
+            for (int64_t byte = 0; byte < 2 * H * (int64_t)sizeof(REAL); byte += 64)
+                __builtin_prefetch(pairs + byte);
         }
-        for (int64_t k = 0; k < degree; k++)
-            for (int64_t h = 0; h < H; h++) {
-                const int64_t place = edges.edge[k] * H + h;
-                edges.score[h * degree + k] = ((const REAL *)p->grad_score)[place];
-                edges.weight[h * degree + k] = keep ? alpha[place] * keep[place] : alpha[place];
-            }
         for (int64_t h = 0; h < H; h++) {
-            const REAL *ds = edges.score + h * degree, *weight = edges.weight + h * degree;
-#define SOURCES(n, c) NAME(source_block)(p, n, &edges, j, h, c, ds, weight, grad_att)
+#define SOURCES(n, c) NAME(source_block)(p, n, &edges, j, h, c, grad_att)
             OVER_BLOCKS(SOURCES)
         }
     }
@@ -555,6 +601,7 @@ TARGET static int NAME(source_gradients)(const gatv2_problem *given, int64_t chu
 #undef EDGES
 #undef LANES
 #undef PADDED
+#undef SPREAD
 #undef LOAD
 #undef STORE
 #undef SIGNS

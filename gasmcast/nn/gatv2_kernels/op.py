@@ -57,7 +57,7 @@ def messages(
         for tensor in (x_l, x_r, att, edge_attr, edge_weight, bias)
     ):
         transposed = order.transposed()
-    adds_bias = kernel_named(kernel).ADDS_BIAS
+    adds_bias = kernel == "c"  # as its module says, which a compiler must not import
     run = _messages if torch.compiler.is_compiling() else _Messages.apply
     out, alpha, _ = run(
         x_l, x_r, att, edge_attr, edge_weight, bias if adds_bias else None, keep,
@@ -87,7 +87,7 @@ def _run_gradients(grad_out, grad_alpha, *inputs):
         grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, *rest
     )
     grad_bias = x_l.new_empty(0) if bias is None else grad_out.sum(dim=0).to(bias.dtype)
-    return *gradients, grad_bias
+    return *(grad.contiguous() for grad in gradients), grad_bias
 
 
 @torch.library.custom_op("gasmcast::gatv2_messages", mutates_args=())
@@ -163,14 +163,10 @@ def _gradients(
 
 @_gradients.register_fake
 def _(grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, bias, *rest):
-    need_edge_attr = rest[-2]
-    return (
-        torch.empty_like(x_l),
-        torch.empty_like(x_r),
-        torch.empty_like(att),
-        torch.empty_like(edge_attr) if need_edge_attr else x_l.new_empty(0),
-        x_l.new_empty(0) if edge_weight is None else torch.empty_like(edge_weight),
-        x_l.new_empty(0) if bias is None else torch.empty_like(bias),
+    values = x_l, x_r, att, edge_attr if rest[-2] else None, edge_weight, bias
+    # Contiguous, whatever the strides of the value.
+    return tuple(
+        x_l.new_empty(0) if value is None else value.new_empty(value.shape) for value in values
     )
 
 
