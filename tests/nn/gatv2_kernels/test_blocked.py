@@ -84,13 +84,13 @@ def solve(case):
     """Outputs and gradients of the kernel, by name."""
     order = edge_order(case.edge_index, len(case.x_l), len(case.x_r))
     edges = order.ptr, order.source, order.edge
-    out, alpha, lse = blocked.messages(*case.values(), case.keep, *edges, case.slope, True, True)
+    out, alpha, kept = blocked.messages(*case.values(), case.keep, *edges, case.slope, True, True)
     grad_out = torch.zeros_like(out) if case.grad_out is None else case.grad_out
     grads = blocked.gradients(
         grad_out, case.grad_alpha, *case.values(), case.keep, *edges, *order.transposed(),
-        None, alpha, lse, case.slope, case.edge_attr is not None,
+        None, alpha, kept, case.slope, case.edge_attr is not None,
     )  # fmt: skip
-    assert lse.shape == (0, case.att.shape[0])
+    assert kept.numel() == 0
     results = {"out": out, "alpha": alpha}
     for name, value, grad in zip(NAMES, case.values(), grads, strict=True):
         if value is None:

@@ -151,7 +151,7 @@ def solve(case, used):
     assert order.edge is None or not case.sort
     edges = order.ptr, order.source, order.edge
     out, alpha, lse = triton_kernels.messages(
-        *inputs, case.keep, *edges, case.slope, used != "messages"
+        *inputs, case.keep, *edges, case.slope, used != "messages", True
     )
     grads = triton_kernels.gradients(
         torch.zeros_like(out) if used == "attention" else case.grad_out.to(out.dtype),
@@ -294,11 +294,11 @@ def test_operator(features, return_alpha):
     edges = order.ptr, order.source, order.edge, *order.transposed()
     torch.library.opcheck(
         torch.ops.gasmcast.gatv2_messages.default,
-        (*values(case), None, *edges, 0.2, return_alpha, "triton"),
+        (*values(case), None, None, *edges, 0.2, return_alpha, "triton"),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
     out, alpha, _ = torch.ops.gasmcast.gatv2_messages(
-        *values(case), None, *edges, 0.2, return_alpha, "triton"
+        *values(case), None, None, *edges, 0.2, return_alpha, "triton"
     )
     # Also the attention that was not wanted, and is empty, may come with a gradient.
     torch.autograd.backward([out, alpha], [case.grad_out, case.grad_alpha[: len(alpha)]])
