@@ -17,7 +17,12 @@ from benchmarks import gatv2, graphs, segments
 from benchmarks.measure import Effort
 from benchmarks.page import write_section
 
-BENCHMARKS = {"graphs": graphs.run, "gatv2": gatv2.run, "segments": segments.run}
+BENCHMARKS = {
+    "graphs": graphs.run,
+    "gatv2": gatv2.run,
+    "gatv2-sizes": gatv2.run_sizes,
+    "segments": segments.run,
+}
 
 
 def main() -> None:
