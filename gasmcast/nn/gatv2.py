@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,24 +42,25 @@ class FusedGATv2Conv(GATv2Conv):
         W_l^h x_j + W_r^h x_i + W_e^h e_{ij}\right)
 
     Constructor, parameters, state dict, forward signature, returned attention, dropout for a given
-    seed and errors are those of PyG's layer, so that it can take its place, with its weights, in any
-    project. Scores, softmax, weighted sum and their gradients are computed node by node: on the CPU
-    by a compiled kernel, on a GPU by Triton, elsewhere by blocked PyTorch (:func:`gatv2_backend`
-    tells which). Kept for the gradients are the projected nodes, [N, H * C], and the attention,
-    [E, H].
+    seed and errors are those of PyG's layer, so that it can take its place, with its weights, in
+    any project. Scores, softmax, weighted sum and their gradients are computed node by node: on the
+    CPU by a compiled kernel, on a GPU by Triton, elsewhere by blocked PyTorch
+    (:func:`gatv2_backend` tells which). Kept for the gradients are the projected nodes, twice
+    [N, H * C], the attention, [E, H], and on the CPU a bit for each edge and channel.
 
-    Edges in any order are taken; sorted by target they need not be sorted. Their order is computed
-    once for an ``edge_index`` and is remembered as long as that tensor lives and is unchanged, so
-    all layers, and all epochs over the same graph, share it.
+    Edges may come in any order; those sorted by target are not sorted again. Their order is
+    computed once for an ``edge_index``, and remembered as long as that tensor lives and is
+    unchanged: all layers, and all epochs over the same graph, share it.
 
-    Whatever the kernels do not cover goes PyG's way, with PyG's results: other aggregations than the
-    sum, ``flow="target_to_source"``, hooks on messages and explainers, ``torch.sparse`` adjacency,
-    ``torch.export``, function transforms and forward-mode gradients, subclasses with messages of
-    their own, devices other than CPU and CUDA. Gradients of gradients are those of the plain
-    formula, computed again.
+    Whatever the kernels do not cover goes PyG's way, with PyG's results: other aggregations than
+    the sum, ``flow="target_to_source"``, hooks on messages and explainers, ``torch.sparse``
+    adjacency, ``torch.export``, function transforms and forward-mode gradients, subclasses with
+    messages of their own, devices other than CPU and CUDA. Gradients of gradients are those of the
+    plain formula, computed again.
 
     Args:
-        in_channels: Width of the nodes, or of sources and targets as a pair; -1: from the first input.
+        in_channels: Width of the nodes, or of sources and targets as a pair; -1: that of the first
+            input.
         out_channels: Channels C of each head.
         heads: Heads H.
         concat: Concatenate the heads; False: their mean.
@@ -118,7 +121,8 @@ class FusedGATv2Conv(GATv2Conv):
             x: Nodes, or sources and targets.
             edge_index: The edges.
             edge_attr: Their features.
-            return_attention_weights: Also return the edges, self-loops included, and their attention.
+            return_attention_weights: Also return the edges, self-loops included, and their
+                attention.
         """
         if not self._is_covered(x, edge_index, edge_attr):
             return super().forward(x, edge_index, edge_attr, return_attention_weights)
@@ -175,7 +179,11 @@ class FusedGATv2Conv(GATv2Conv):
         return out, edge_index.set_value(alpha, layout="coo")
 
     def _edges(
-        self, edge_index: Tensor | SparseTensor, edge_attr: Tensor | None, sources: int, targets: int
+        self,
+        edge_index: Tensor | SparseTensor,
+        edge_attr: Tensor | None,
+        sources: int,
+        targets: int,
     ) -> tuple[Tensor | SparseTensor, Tensor | None, EdgeOrder]:
         """The edges with their self-loops, their features, and the order to walk them in."""
         if isinstance(edge_index, Tensor):
@@ -231,10 +239,16 @@ class FusedGATv2Conv(GATv2Conv):
             and self.flow == "source_to_target"
             and self.decomposed_layers == 1
             and not self.explain
-            and all(getattr(type(self), step) is getattr(GATv2Conv, step) for step in _STEPS)
+            and _has_steps_of_pyg(type(self))
             and not any(step in vars(self) for step in _STEPS)
             and not any(getattr(self, hooks) for hooks in _STEP_HOOKS)
         )
+
+
+@cache
+def _has_steps_of_pyg(layer: type) -> bool:
+    """Whether a subclass leaves alone how messages are made and summed."""
+    return all(getattr(layer, step) is getattr(GATv2Conv, step) for step in _STEPS)
 
 
 def _is_plain(linear: torch.nn.Module, rows: Tensor) -> bool:
@@ -250,7 +264,7 @@ def _is_plain(linear: torch.nn.Module, rows: Tensor) -> bool:
 
 
 def _is_covered_graph(edge_index: Tensor | SparseTensor, nodes: tuple[Tensor, ...]) -> bool:
-    """Whether these are edges in a form that the kernels take; PyG says what is wrong with others."""
+    """Whether these are edges in a form that the kernels take; PyG says what others lack."""
     if isinstance(edge_index, SparseTensor):
         return edge_index.sizes()[:2] == [len(nodes[-1]), len(nodes[0])]
     if not isinstance(edge_index, Tensor) or is_torch_sparse_tensor(edge_index):

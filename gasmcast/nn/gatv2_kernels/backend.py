@@ -16,6 +16,9 @@ from gasmcast.nn.gatv2_kernels import compiled
 # Imported when first used: Triton is heavy.
 _MODULES = {"c": "compiled", "triton": "triton_kernels", "blocked": "blocked"}
 
+# Kernels that add the bias themselves: to the others it costs a pass over the messages.
+ADD_BIAS = frozenset({"c"})
+
 _FORCED: ContextVar[str | None] = ContextVar("gatv2_backend", default=None)
 
 

@@ -43,7 +43,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ADDS_BIAS = False
 RECOMPUTES_ALPHA = False
 
 # A block on the CPU is to stay in a core's cache; on a GPU it is to be worth its kernel launches.

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ADDS_BIAS = True
 RECOMPUTES_ALPHA = False
 
 # Nodes are cut into so many parts, whatever the number of threads: sums do not depend on it.
@@ -21,7 +20,7 @@ NUM_CHUNKS = 32
 _SIZES = "num_sources num_targets heads channels features num_chunks num_threads"
 _POINTERS = """ptr source edge transposed_ptr transposed_target transposed_edge x_l x_r att
     edge_attr edge_weight edge_rows keep bias out alpha signs grad_out grad_alpha pairs
-    grad_x_l grad_x_r grad_att grad_edge_weight grad_edge_attr grad_edge_rows"""
+    grad_x_l grad_x_r grad_att grad_bias grad_edge_weight grad_edge_attr grad_edge_rows"""
 
 
 class _Problem(ctypes.Structure):
@@ -144,13 +143,15 @@ def gradients(
     kept: Tensor,
     negative_slope: float,
     need_edge_attr: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of the inputs; see :mod:`gasmcast.nn.gatv2_kernels.op`."""
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the inputs, the bias last; see ``_gradients`` in ``op.py``."""
     dtype = alpha.dtype
     given = _inputs(dtype, x_l, x_r, att, edge_attr, edge_weight, keep)
     channels = x_r.shape[2]
     grad_x_l, grad_x_r = torch.empty_like(given["x_l"]), torch.empty_like(given["x_r"])
     grad_att = alpha.new_zeros(NUM_CHUNKS, *given["att"].shape)
+    grad_bias = None if bias is None else torch.zeros_like(grad_att)
     grad_edge_weight = grad_edge_attr = grad_edge_rows = None
     if edge_weight is not None:
         grad_edge_weight = alpha.new_zeros(NUM_CHUNKS, *given["edge_weight"].shape)
@@ -175,6 +176,7 @@ def gradients(
         grad_x_l=grad_x_l,
         grad_x_r=grad_x_r,
         grad_att=grad_att,
+        grad_bias=grad_bias,
         grad_edge_weight=grad_edge_weight,
         grad_edge_attr=grad_edge_attr,
         grad_edge_rows=grad_edge_rows,
@@ -192,6 +194,7 @@ def gradients(
         _unpadded(grad_x_r, channels, x_r.dtype),
         _unpadded(grad_att.sum(0), channels, att.dtype),
         *edges,
+        alpha.new_empty(0) if bias is None else _unpadded(grad_bias.sum(0), channels, bias.dtype),
     )
 
 

@@ -31,6 +31,7 @@ typedef struct {
     void *pairs;                 /* [E, H, 2], scratch: gradient of a score, alpha keep */
     void *grad_x_l, *grad_x_r;
     void *grad_att;              /* [chunks, H, C], zeros; the caller sums over chunks */
+    void *grad_bias;             /* likewise, or null: not wanted */
     void *grad_edge_weight;      /* [chunks, F, H, C], zeros */
     void *grad_edge_attr;        /* [E, F], zeros, or null: not wanted */
     void *grad_edge_rows;        /* [E, H, C] */

@@ -400,7 +400,8 @@ INLINE TARGET void NAME(sum_slopes)(const gatv2_problem *p, const int n, const E
 }
 
 INLINE TARGET void NAME(target_block)(const gatv2_problem *p, const int n, const EDGES *edges,
-                                      int64_t i, int64_t h, int64_t c, const REAL *ds, REAL *grad_att)
+                                      int64_t i, int64_t h, int64_t c, const REAL *ds, REAL *grad_att,
+                                      REAL *grad_bias)
 {
     const int64_t at = h * p->channels + c, own = i * p->heads * p->channels + at;
     VECTOR sums[MOST];
@@ -409,6 +410,8 @@ INLINE TARGET void NAME(target_block)(const gatv2_problem *p, const int n, const
         STORE((REAL *)p->grad_x_r + own, v) = sums[v] * LOAD((const REAL *)p->att + at, v);
         STORE(grad_att + at, v) += sums[v] * LOAD((const REAL *)p->x_r + own, v);
     }
+    if (grad_bias)
+        EACH(v) STORE(grad_bias + at, v) += LOAD((const REAL *)p->grad_out + own, v);
 }
 
 /* Adds to the gradient of W for one feature, but for the factor a; `factor` is ds times it. */
@@ -499,6 +502,7 @@ TARGET static int NAME(target_gradients)(const gatv2_problem *given, int64_t chu
     const gatv2_problem copy = *given, *p = &copy; /* that no store can change */
     const int64_t H = p->heads, C = p->channels, F = p->features, width = H * C;
     REAL *grad_att = (REAL *)p->grad_att + chunk * width;
+    REAL *grad_bias = p->grad_bias ? (REAL *)p->grad_bias + chunk * width : NULL;
     REAL *grad_weight = F ? (REAL *)p->grad_edge_weight + chunk * F * width : NULL;
     EDGES edges;
     if (NAME(allocate)(p, p->ptr, begin, end, &edges))
@@ -513,7 +517,7 @@ TARGET static int NAME(target_gradients)(const gatv2_problem *given, int64_t chu
             if (h + 1 < H)
                 NAME(write_alpha_gradients)(p, &edges, i, h + 1, factor + padded, ds + padded);
             NAME(write_score_gradients)(p, &edges, h, factor, ds);
-#define TARGETS(n, c) NAME(target_block)(p, n, &edges, i, h, c, ds, grad_att)
+#define TARGETS(n, c) NAME(target_block)(p, n, &edges, i, h, c, ds, grad_att, grad_bias)
             OVER_BLOCKS(TARGETS)
             for (int64_t f = 0; f < F; f++) {
                 for (int64_t k = 0; k < degree; k++)

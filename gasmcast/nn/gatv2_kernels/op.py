@@ -1,7 +1,7 @@
 """The messages of GATv2 as operators of PyTorch: one for the messages, one for their gradients.
 
-As registered operators they go through autograd, autocast and ``torch.compile`` like any other. Which
-kernel computes them is said by name; all compute the same:
+As registered operators they go through autograd and ``torch.compile`` like any other. Which kernel
+computes them is said by name; all compute the same:
 
 .. math::
     s_e^h = a^{h\\top} \\mathrm{LeakyReLU}(l_j^h + r_i^h + W^h e_{ij}), \\qquad
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gasmcast.nn.gatv2_kernels import plain
-from gasmcast.nn.gatv2_kernels.backend import kernel_named
+from gasmcast.nn.gatv2_kernels.backend import ADD_BIAS, kernel_named
 from gasmcast.nn.gatv2_kernels.order import EdgeOrder
 
 
@@ -57,7 +57,7 @@ def messages(
         for tensor in (x_l, x_r, att, edge_attr, edge_weight, bias)
     ):
         transposed = order.transposed()
-    adds_bias = kernel == "c"  # as its module says, which a compiler must not import
+    adds_bias = kernel in ADD_BIAS
     run = _messages if torch.compiler.is_compiling() else _Messages.apply
     out, alpha, _ = run(
         x_l, x_r, att, edge_attr, edge_weight, bias if adds_bias else None, keep,
@@ -77,17 +77,19 @@ def _run_messages(
     return kernel.messages(
         x_l, x_r, att, edge_attr, edge_weight, keep, ptr, source, edge,
         negative_slope, return_alpha, transposed_ptr is not None,
-        **({"bias": bias} if kernel.ADDS_BIAS else {}),
+        **({"bias": bias} if name in ADD_BIAS else {}),
     )  # fmt: skip
 
 
 def _run_gradients(grad_out, grad_alpha, *inputs):
     x_l, x_r, att, edge_attr, edge_weight, bias, *rest, name = inputs
-    gradients = kernel_named(name).gradients(
-        grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, *rest
-    )
-    grad_bias = x_l.new_empty(0) if bias is None else grad_out.sum(dim=0).to(bias.dtype)
-    return *(grad.contiguous() for grad in gradients), grad_bias
+    arguments = grad_out, grad_alpha, x_l, x_r, att, edge_attr, edge_weight, *rest
+    kernel = kernel_named(name)
+    if name in ADD_BIAS:
+        gradients = kernel.gradients(*arguments, bias=bias)
+    else:
+        gradients = *kernel.gradients(*arguments), x_l.new_empty(0)
+    return tuple(grad.contiguous() for grad in gradients)
 
 
 @torch.library.custom_op("gasmcast::gatv2_messages", mutates_args=())
@@ -109,8 +111,8 @@ def _messages(
     return_alpha: bool,
     kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Messages [N, H, C]; attention [E, H], empty if neither caller nor kernel want it; and what the
-    kernel keeps for the gradients besides."""
+    """Messages [N, H, C]; attention [E, H], empty if neither caller nor kernel want it; and what
+    the kernel keeps for the gradients besides."""
     return _run_messages(
         x_l, x_r, att, edge_attr, edge_weight, bias, keep, ptr, source, edge,
         transposed_ptr, transposed_target, transposed_edge, negative_slope, return_alpha, kernel,
@@ -208,14 +210,13 @@ def _differentiable_gradients(ctx, inputs, grad_out, grad_alpha) -> list[Tensor 
     values = [None if value is None else value.view_as(value) for value in values]
     target = torch.arange(len(ptr) - 1, device=ptr.device).repeat_interleave(ptr.diff())
     if edge is not None:
-        source, target = (torch.empty_like(end).index_copy(0, edge, end) for end in (source, target))
+        ends = source, target
+        source, target = (torch.empty_like(end).index_copy(0, edge, end) for end in ends)
     outputs = plain.attend(*values, keep, source, target, ctx.negative_slope)
     pairs = zip(outputs, (grad_out, grad_alpha), strict=True)
     used, grad_used = zip(*(pair for pair in pairs if pair[1] is not None), strict=True)
     wanted = [value for value, need in zip(values, ctx.needs_input_grad, strict=False) if need]
-    grads = iter(
-        torch.autograd.grad(used, wanted, grad_used, create_graph=True, allow_unused=True)
-    )
+    grads = iter(torch.autograd.grad(used, wanted, grad_used, create_graph=True, allow_unused=True))
     grads = [next(grads) if need else None for need in ctx.needs_input_grad[:5]]
     with_bias = bias is not None and grad_out is not None
     return [*grads, grad_out.sum(dim=0).to(bias.dtype) if with_bias else None]

@@ -42,7 +42,6 @@ from gasmcast.nn.gatv2_kernels.triton_backward import source_gradients, target_g
 from gasmcast.nn.gatv2_kernels.triton_forward import attention, forward
 
 # From the log-sum-exp, which is kept, and the messages.
-ADDS_BIAS = False
 RECOMPUTES_ALPHA = True
 
 # Into about so many programs targets and heads are split for the gradients of a and W. That is a
