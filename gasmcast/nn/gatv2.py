@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -239,16 +237,10 @@ class FusedGATv2Conv(GATv2Conv):
             and self.flow == "source_to_target"
             and self.decomposed_layers == 1
             and not self.explain
-            and _has_steps_of_pyg(type(self))
+            and all(getattr(type(self), step) is getattr(GATv2Conv, step) for step in _STEPS)
             and not any(step in vars(self) for step in _STEPS)
             and not any(getattr(self, hooks) for hooks in _STEP_HOOKS)
         )
-
-
-@cache
-def _has_steps_of_pyg(layer: type) -> bool:
-    """Whether a subclass leaves alone how messages are made and summed."""
-    return all(getattr(layer, step) is getattr(GATv2Conv, step) for step in _STEPS)
 
 
 def _is_plain(linear: torch.nn.Module, rows: Tensor) -> bool:

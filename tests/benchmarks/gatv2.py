@@ -1,5 +1,6 @@
 """FusedGATv2Conv against PyG's GATv2Conv and against its own two linear layers alone."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -138,6 +139,7 @@ def run_sizes(effort: Effort) -> str:
         for count in sorted({1, threads}):
             torch.set_num_threads(count)
             for case in cases:
+                gc.collect()  # of the last case; the largest fill most of a machine's memory
                 both, kept, _ = _measure_case(case, brief, names)
                 forward = measure(_ways(case, brief, names, backward=False), brief)
                 rows.append(

@@ -12,7 +12,7 @@ from gasmcast.nn.gatv2_kernels.order import edge_order
 
 pytestmark = pytest.mark.skipif(not compiled.is_available(), reason="was not compiled")
 
-NAMES = ("x_l", "x_r", "att", "edge_attr", "edge_weight")
+NAMES = ("x_l", "x_r", "att", "edge_attr", "edge_weight", "bias")
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def check(edge_index, values, tolerance, slope=0.2, dropout=False, used="both", 
         torch.zeros_like(grad_out) if used == "alpha" else grad_out,
         None if used == "out" else grad_alpha,
         *values.values(), keep, *graph, *order.transposed(), None, alpha, kept, slope,
-        values["edge_attr"] is not None,
+        values["edge_attr"] is not None, bias=bias,
     )  # fmt: skip
     found = {"out": out, "alpha": alpha} | dict(zip(NAMES, grads, strict=True))
 
@@ -105,6 +105,7 @@ def check(edge_index, values, tolerance, slope=0.2, dropout=False, used="both", 
     expected |= {"out": expected_out, "alpha": expected_alpha}
     if bias is not None:
         expected["out"] = expected_out + bias.double()
+        expected["bias"] = (grad_out * (used != "alpha")).double().sum(dim=0)
     for name, value in found.items():
         if name not in expected:
             assert value.numel() == 0, name
