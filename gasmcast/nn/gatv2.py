@@ -192,8 +192,8 @@ class FusedGATv2Conv(GATv2Conv):
             return edge_index, edge_attr, edge_order(edge_index, sources, targets)
         if self.add_self_loops:
             edge_index = torch_sparse.set_diag(edge_index)
-        ptr, source, value = edge_index.csr()
-        edge_attr = value if edge_attr is None else edge_attr
+        ptr, source, _ = edge_index.csr()
+        edge_attr = _features(edge_index) if edge_attr is None else edge_attr
         return edge_index, edge_attr, EdgeOrder(ptr, source, None, sources)
 
     def _is_covered(
@@ -208,7 +208,7 @@ class FusedGATv2Conv(GATv2Conv):
         if isinstance(edge_index, SparseTensor):
             if self.add_self_loops and self.edge_dim is not None:
                 return False
-            edge_attr = edge_index.storage.value() if edge_attr is None else edge_attr
+            edge_attr = _features(edge_index) if edge_attr is None else edge_attr
         tensors = [*nodes, self.att] + ([] if edge_attr is None else [edge_attr])
         return (
             self._is_plain_layer()
@@ -241,6 +241,12 @@ class FusedGATv2Conv(GATv2Conv):
             and not any(step in vars(self) for step in _STEPS)
             and not any(getattr(self, hooks) for hooks in _STEP_HOOKS)
         )
+
+
+def _features(adjacency: SparseTensor) -> Tensor | None:
+    """The values of an adjacency as edge features; as PyG has it, numbers are weights and none."""
+    value = adjacency.storage.value()
+    return None if value is None or value.dim() == 1 else value
 
 
 def _is_plain(linear: torch.nn.Module, rows: Tensor) -> bool:

@@ -346,7 +346,10 @@ def test_sparse_tensor(add_self_loops, with_value, edge_dim):
         (out.square().sum() + attention.storage.value().square().sum()).backward()
         row, col, alpha = attention.coo()
         found.append((out, row, col, alpha, x.grad, layer.att.grad))
-    torch.testing.assert_close(found[1], found[0])
+    if isinstance(found[0][0], type):  # the error is PyG's
+        assert found[1] == found[0]
+    else:
+        torch.testing.assert_close(found[1], found[0])
 
 
 @every_backend
