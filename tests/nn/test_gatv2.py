@@ -326,21 +326,21 @@ def test_adjacency_of_torch(layout, add_self_loops, counts_fast):
 
 
 @every_backend
-@pytest.mark.parametrize("edge_dim", [None, 1])
-@pytest.mark.parametrize("with_value", [True, False])
+@pytest.mark.parametrize("edge_dim", [None, 1, 3, 20])
+@pytest.mark.parametrize("value_size", [None, (), (1,), (3,), (20,)], ids=str)
 @pytest.mark.parametrize("add_self_loops", [True, False])
-def test_sparse_tensor(add_self_loops, with_value, edge_dim):
+def test_sparse_tensor(add_self_loops, value_size, edge_dim):
     torch_sparse = pytest.importorskip("torch_sparse")
     theirs, ours = pair(4, 3, heads=2, add_self_loops=add_self_loops, edge_dim=edge_dim)
     edges = random_edges(7, 7, 30).unique(dim=1)
-    value = normal(edges.shape[1]) if with_value else None
+    value = None if value_size is None else normal(edges.shape[1], *value_size)
     adj = torch_sparse.SparseTensor.from_edge_index(edges, value, sparse_sizes=(7, 7)).t()
     found = []
     for layer in (theirs, ours):
         x = normal(7, 4).requires_grad_()
         try:
             out, attention = layer(x, adj, return_attention_weights=True)
-        except (AssertionError, NotImplementedError) as error:
+        except (AssertionError, NotImplementedError, RuntimeError) as error:
             found.append((type(error), str(error)))
             continue
         (out.square().sum() + attention.storage.value().square().sum()).backward()
@@ -350,6 +350,17 @@ def test_sparse_tensor(add_self_loops, with_value, edge_dim):
         assert found[1] == found[0]
     else:
         torch.testing.assert_close(found[1], found[0])
+
+
+@every_backend
+@pytest.mark.parametrize("edge_dim", [1, 3])
+def test_sparse_tensor_with_features_beside_it(edge_dim):
+    torch_sparse = pytest.importorskip("torch_sparse")
+    theirs, ours = pair(4, 3, heads=2, add_self_loops=False, edge_dim=edge_dim)
+    edges = random_edges(7, 7, 30).unique(dim=1)
+    adj = torch_sparse.SparseTensor.from_edge_index(edges, sparse_sizes=(7, 7)).t()
+    x, edge_attr = normal(7, 4), normal(edges.shape[1], edge_dim)
+    torch.testing.assert_close(ours(x, adj, edge_attr), theirs(x, adj, edge_attr))
 
 
 @every_backend

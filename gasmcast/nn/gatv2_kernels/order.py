@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -95,6 +96,16 @@ def _with_self_loops(edge_index: Tensor, num_nodes: int) -> Tensor:
 # What was computed for an edge_index, as long as that tensor is there and has not been changed.
 _KNOWN: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 _LOCK = threading.Lock()
+
+
+def _new_lock() -> None:
+    """In a forked process, where whoever held the lock is not there to give it back."""
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def _remembered(edge_index: Tensor, compute: Callable, *sizes: int) -> Any:
