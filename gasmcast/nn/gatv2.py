@@ -85,6 +85,7 @@ class FusedGATv2Conv(GATv2Conv):
 
     Raises:
         IndexError: An edge names a node that is not there (on a GPU, a device-side assertion).
+            Whatever else is wrong with the input goes PyG's way, and raises what PyG raises.
 
     Source: Brody, Alon, Yahav, `How Attentive are Graph Attention Networks?
     <https://arxiv.org/abs/2105.14491>`_ (ICLR 2022).
