@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -53,7 +53,9 @@ class TemporalCrossAttentionModel(
         motion_extractor: A module such as :class:`~gasmcast.I3DMotionExtractor` with
             ``feature_dim``, or a mapping of that class's arguments, or None for its defaults
             (I3D without a checkpoint).
-        bottleneck_dim: Width of the cross-attention.
+        fusion: ``"bottleneck"``, ``"cross_attention"`` or ``"late"``: see
+            :class:`~gasmcast.GASMCAST`.
+        bottleneck_dim: Width of the bottleneck.
         num_heads: Heads H of graph and cross-attention.
         similarity_threshold: Cosine similarity that ties two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
@@ -94,6 +96,7 @@ class TemporalCrossAttentionModel(
         semantic_extractor: Any = None,
         motion_extractor: Any = None,
         *,
+        fusion: Literal["bottleneck", "cross_attention", "late"] = "bottleneck",
         bottleneck_dim: int = 256,
         num_heads: int = 8,
         similarity_threshold: float = 0.8,
@@ -119,6 +122,7 @@ class TemporalCrossAttentionModel(
         self.motion_extractor = _extractor(motion_extractor, I3DMotionExtractor)
         _check_extractors(self.semantic_extractor, self.motion_extractor, num_frames)
         self._head_config = {
+            "fusion": fusion,
             "bottleneck_dim": bottleneck_dim,
             "num_heads": num_heads,
             "similarity_threshold": similarity_threshold,
@@ -177,7 +181,7 @@ class TemporalCrossAttentionModel(
         if motion.dim() != 3 or motion.size(-1) != mot_dim:
             raise ValueError(f"motion features must be [B, S, {mot_dim}], got {list(motion.shape)}")
         segments = motion.size(1)
-        semantic, motion, *maps = self.gasm_cast(
+        semantic, motion, *maps = self.gasm_cast.pooled(
             semantic,
             motion,
             generate_spatial_positions((rows, columns)),
@@ -186,8 +190,7 @@ class TemporalCrossAttentionModel(
             motion_mask=motion_mask,
             return_attention=return_attention,
         )
-        pooled = [_masked_mean(semantic, semantic_mask), _masked_mean(motion, motion_mask)]
-        logits = self.classifier(torch.cat(pooled, dim=1))
+        logits = self.classifier(torch.cat([semantic, motion], dim=1))
         return (logits, *maps) if return_attention else logits
 
     def config(self) -> dict[str, Any]:
@@ -311,14 +314,6 @@ class TemporalCrossAttentionModel(
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(f"{weights} does not fit its configuration: {error}") from error
         return model.eval()
-
-
-def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the tokens that exist: [B, N, D] and [B, N] to [B, D]; zero where none does."""
-    if mask is None:
-        return tokens.mean(dim=1)
-    mask = mask.unsqueeze(-1)
-    return tokens.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def _extractor(given: Any, default: type[nn.Module]) -> nn.Module:

@@ -2,8 +2,8 @@
 
 from gasmcast.nn.cross_attention import (
     BottleneckCrossAttention,
+    CrossAttention,
     CrossAttentionWeights,
-    MultiHeadAttention,
 )
 from gasmcast.nn.gasm_cast import GASMCAST, GASMCASTAttention
 from gasmcast.nn.gatv2 import FusedGATv2Conv
@@ -13,10 +13,12 @@ from gasmcast.nn.graph_attention import (
     MotionGraphAttention,
     SemanticGraphAttention,
 )
+from gasmcast.nn.multi_head_attention import MultiHeadAttention
 
 __all__ = [
     "GASMCAST",
     "BottleneckCrossAttention",
+    "CrossAttention",
     "CrossAttentionWeights",
     "FusedGATv2Conv",
     "GASMCASTAttention",

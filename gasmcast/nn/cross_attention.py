@@ -1,5 +1,6 @@
-"""Cross-attention between two streams, in a bottleneck narrower than either."""
+"""Cross-attention between two streams: in a bottleneck narrower than either, and at full width."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,6 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from gasmcast.nn import absorbed_attention
+from gasmcast.nn.absorbed_attention import Ends, FewTokens, HeadWeights, Positions
+from gasmcast.nn.multi_head_attention import MultiHeadAttention
+from gasmcast.nn.plain_modules import is_plain
 from gasmcast.nn.position_encoding import FourierPositionEncoding
 
 
@@ -22,77 +27,24 @@ class CrossAttentionWeights(NamedTuple):
     motion_to_semantic: Tensor
 
 
-class MultiHeadAttention(nn.Module):
-    r"""Scaled dot-product attention of queries over another token set.
+class Stream(NamedTuple):
+    """What a bottleneck layer has for one of its streams, and where the tokens of it are."""
 
-    .. math::
-        \mathrm{head}_h = \mathrm{softmax}\!\left(\frac{(X_q W_q^h + b_q^h)(X_k W_k^h)^\top}
-        {\sqrt{d / H}}\right) X_k W_v^h, \qquad
-        Y = [\mathrm{head}_1, \dots, \mathrm{head}_H]\, W_o + b_o
+    compress: nn.Linear
+    norm: nn.LayerNorm
+    query_position: FourierPositionEncoding
+    key_position: FourierPositionEncoding
+    expand: nn.Linear
+    positions: Tensor | None
+    mask: Tensor | None
 
-    Keys have no bias, for the softmax cancels it; values have none, for :math:`b_o` does the same.
+    def queries(self, tokens: Tensor) -> Tensor:
+        """Normalised tokens as what they ask with."""
+        return tokens + self.query_position(self.positions)
 
-    Args:
-        dim: Width d of queries, keys and output.
-        num_heads: Heads H.
-
-    Shapes:
-        - **query:** [B, N, d]
-        - **key_value:** [B, M, d]
-        - **key_mask:** [B, M], True where a key exists. A clip without any key gets zeros.
-        - **output:** [B, N, d] and, if asked, weights [B, H, N, M]
-
-    Raises:
-        ValueError: ``num_heads`` does not divide ``dim``.
-
-    Source: Vaswani et al., `Attention Is All You Need <https://arxiv.org/abs/1706.03762>`_ (2017).
-    """
-
-    def __init__(self, dim: int, num_heads: int):
-        super().__init__()
-        if num_heads < 1 or dim % num_heads:
-            raise ValueError(f"num_heads must divide dim, got num_heads={num_heads} and dim={dim}")
-        self.num_heads = num_heads
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim, bias=False)
-        self.value = nn.Linear(dim, dim, bias=False)
-        self.output = nn.Linear(dim, dim)
-
-    def forward(
-        self,
-        query: Tensor,
-        key_value: Tensor,
-        key_mask: Tensor | None = None,
-        *,
-        return_attention: bool = False,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend; see the class for equation and shapes."""
-        q, k, v = (
-            linear(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for linear, tokens in (
-                (self.query, query),
-                (self.key, key_value),
-                (self.value, key_value),
-            )
-        )
-        attn_mask = has_key = None
-        if key_mask is not None:
-            has_key = key_mask.any(dim=1)[:, None, None]
-            # Where nothing exists the softmax would be 0 / 0: let it run, its result is dropped.
-            attn_mask = (key_mask[:, None] | ~has_key).unsqueeze(1)
-        weights = None
-        if return_attention:
-            scores = q @ k.transpose(-1, -2) / q.size(-1) ** 0.5
-            if attn_mask is not None:
-                scores = scores.masked_fill(~attn_mask, -torch.inf)
-            weights = scores.softmax(dim=-1)
-            heads = weights @ v
-        else:
-            heads = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-        output = self.output(heads.transpose(1, 2).flatten(-2))
-        if has_key is not None:
-            output = output * has_key
-        return (output, weights) if return_attention else output
+    def keys(self, tokens: Tensor) -> Tensor:
+        """Normalised tokens as what they offer."""
+        return tokens + self.key_position(self.positions)
 
 
 class BottleneckCrossAttention(nn.Module):
@@ -176,53 +128,285 @@ class BottleneckCrossAttention(nn.Module):
         return_attention: bool = False,
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, CrossAttentionWeights]:
         """Fuse once; see the class for equation and shapes."""
-        self._check(semantic, motion)
-        _check_tokens("semantic", semantic, semantic_positions, semantic_mask)
-        _check_tokens("motion", motion, motion_positions, motion_mask)
-        sem = self.sem_norm(_without_masked(self.sem_compress(semantic), semantic_mask))
-        mot = self.mot_norm(_without_masked(self.mot_compress(motion), motion_mask))
-        sem_update = self.cross_attention(
-            sem + self.sem_query_position(semantic_positions),
-            mot + self.mot_key_position(motion_positions),
-            motion_mask,
-            return_attention=return_attention,
+        check_streams(
+            semantic, motion, self.sem_compress.in_features, self.mot_compress.in_features
         )
-        mot_update = self.cross_attention(
-            mot + self.mot_query_position(motion_positions),
-            sem + self.sem_key_position(semantic_positions),
-            semantic_mask,
-            return_attention=return_attention,
+        streams = self.streams(
+            semantic, motion, semantic_positions, motion_positions, semantic_mask, motion_mask
         )
+        x = [existing(semantic, semantic_mask), existing(motion, motion_mask)]
+        kept = [self.keep(tokens, stream.mask) for tokens, stream in zip(x, streams, strict=True)]
+        many = self.absorbing(x, streams)
+        ends = None
+        if many is not None:  # compressed and expanded on the way
+            ends = Ends(streams[many].compress, streams[many].expand, kept[many])
+        y = [x[i] if i == many else streams[i].compress(x[i]) for i in (0, 1)]
+        out, weights = self.attend(y, streams, ends, return_attention=return_attention)
+        semantic, motion = (
+            out[i] if i == many else x[i] + scaled(streams[i].expand(out[i]), kept[i])
+            for i in (0, 1)
+        )
+        return (semantic, motion, weights) if return_attention else (semantic, motion)
+
+    def streams(
+        self,
+        semantic: Tensor,
+        motion: Tensor,
+        semantic_positions: Tensor | None,
+        motion_positions: Tensor | None,
+        semantic_mask: Tensor | None,
+        motion_mask: Tensor | None,
+    ) -> tuple[Stream, Stream]:
+        """The parts for each of two token sets, once positions and masks are known to fit."""
+        check_tokens("semantic", semantic, semantic_positions, semantic_mask)
+        check_tokens("motion", motion, motion_positions, motion_mask)
+        sem, mot = (
+            [getattr(self, f"{name}_{part}") for part in Stream._fields[:5]]
+            for name in ("sem", "mot")
+        )
+        return (
+            Stream(*sem, semantic_positions, semantic_mask),
+            Stream(*mot, motion_positions, motion_mask),
+        )
+
+    def keep(self, tokens: Tensor, mask: Tensor | None) -> Tensor | None:
+        """What an update is multiplied with, [B, 1, 1] or [B, N, 1]; None: one.
+
+        Zero for a clip that skips the layer and for a token that does not exist.
+        """
+        keep = None
+        if self.training and self.drop_path.p > 0:
+            keep = self.drop_path(tokens.new_ones(len(tokens), 1, 1))
+        if mask is None:
+            return keep
+        mask = mask.unsqueeze(-1).to(tokens.dtype)
+        return mask if keep is None else mask * keep
+
+    def attend(
+        self,
+        y: Sequence[Tensor],
+        streams: Sequence[Stream],
+        ends: Ends | None = None,
+        *,
+        return_attention: bool = False,
+    ) -> tuple[list[Tensor], CrossAttentionWeights | None]:
+        """Attention in both directions within the bottleneck: the step between the linear maps.
+
+        Args:
+            y: Both streams compressed, [B, P, d] and [B, S, d].
+            streams: Parts of both.
+            ends: Where one stream is absorbed: its compression and expansion, and then ``y`` of it
+                is not compressed and the output is updated.
+            return_attention: Whether the weights are wanted.
+
+        Returns:
+            Both streams after the GELU, [B, P, d] and [B, S, d], and the weights.
+        """
+        many = self.absorbing(y, streams)
+        if many is not None:
+            return self._attend_absorbed(y, streams, many, ends, return_attention)
+        tokens = [stream.norm(y_i) for y_i, stream in zip(y, streams, strict=True)]
+        updates, weights = [], []
+        for here, there in ((0, 1), (1, 0)):
+            update = self.cross_attention(
+                streams[here].queries(tokens[here]),
+                streams[there].keys(tokens[there]),
+                streams[there].mask,
+                return_attention=return_attention,
+            )
+            if return_attention:
+                update, weight = update
+                weights.append(weight)
+            updates.append(F.gelu(update))
+        return updates, CrossAttentionWeights(*weights) if return_attention else None
+
+    def absorbing(self, tokens: Sequence[Tensor], streams: Sequence[Stream]) -> int | None:
+        """Which stream has so many tokens and the other so few that projections are absorbed."""
+        many = int(tokens[1].size(1) > tokens[0].size(1))
+        stream, attention = streams[many], self.cross_attention
+        linears = (attention.query, attention.key, attention.value, attention.output)
+        x, weight, positions = tokens[many], attention.query.weight, stream.positions
+        absorbs = (
+            absorbed_attention.is_worthwhile(
+                x.size(1), tokens[1 - many].size(1), weight.size(1), attention.num_heads
+            )
+            and is_plain(attention, MultiHeadAttention)
+            and is_plain(stream.norm, nn.LayerNorm)
+            and all(
+                is_plain(part, nn.Linear) for part in (*linears, stream.compress, stream.expand)
+            )
+            and all(
+                is_plain(part, FourierPositionEncoding) and is_plain(part.mix, nn.Linear)
+                for part in (stream.query_position, stream.key_position)
+            )
+            and (positions is None or not positions.requires_grad)
+            and (x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type))
+            and not torch.compiler.is_exporting()
+            and not torch.jit.is_tracing()
+            and not torch._C._are_functorch_transforms_active()
+            and torch.autograd.forward_ad._current_level < 0
+        )
+        return many if absorbs else None
+
+    def _attend_absorbed(
+        self,
+        y: Sequence[Tensor],
+        streams: Sequence[Stream],
+        many: int,
+        ends: Ends | None,
+        return_attention: bool,
+    ) -> tuple[list[Tensor], CrossAttentionWeights | None]:
+        attention, stream, few = self.cross_attention, streams[many], streams[1 - many]
+        heads = (attention.num_heads, -1)
+        tokens = few.norm(y[1 - many])
+        offered = few.keys(tokens)
+        # Both scores are scaled here, where the tokens are few.
+        scale = (attention.query.out_features // attention.num_heads) ** -0.5
+        few_tokens = FewTokens(
+            (attention.query(few.queries(tokens)) * scale).unflatten(-1, heads),
+            (attention.key(offered) * scale).unflatten(-1, heads),
+            attention.value(offered).unflatten(-1, heads),
+            few.mask,
+        )
+        positions = None
+        if stream.positions is not None:
+            positions = Positions(
+                stream.query_position.waves(stream.positions),
+                stream.query_position.mix.weight,
+                stream.key_position.mix.weight,
+            )
+        exchanged = absorbed_attention.exchange(
+            y[many],
+            stream.norm,
+            few_tokens,
+            HeadWeights.of(attention),
+            positions,
+            stream.mask,
+            ends,
+        )
+        update = attention.output(exchanged.few_heads.flatten(-2))
+        if stream.mask is not None:  # what hears of nothing gets nothing, not the bias
+            update = update * stream.mask.any(dim=1)[:, None, None]
+        out, weights = [exchanged.many, F.gelu(update)], None
         if return_attention:
-            sem_update, sem_weights = sem_update
-            mot_update, mot_weights = mot_update
-        semantic = semantic + self.drop_path(self.sem_expand(F.gelu(sem_update)))
-        motion = motion + self.drop_path(self.mot_expand(F.gelu(mot_update)))
+            weights = [exchanged.many_to_few, exchanged.few_to_many]
+            weights = CrossAttentionWeights(*(weights[:: 1 if many == 0 else -1]))
+        return out if many == 0 else out[::-1], weights
+
+
+class CrossAttention(nn.Module):
+    r"""Two streams inform each other at their full widths: the simple baseline.
+
+    What most people would write: a pre-norm residual layer of multi-head attention in each
+    direction, without a bottleneck.
+
+    .. math::
+        \hat{s} &= \mathrm{LN}(s) + \pi_s, \qquad \hat{m} = \mathrm{LN}(m) + \pi_m \\
+        s' &= s + \mathrm{Attn}_s(\hat{s}, \hat{m}), \qquad
+        m' = m + \mathrm{Attn}_m(\hat{m}, \hat{s})
+
+    :math:`\pi` encodes positions as in :class:`BottleneckCrossAttention`. Inputs, shapes and errors
+    are the same too, so that one can take the place of the other.
+
+    Args:
+        sem_dim: Width of the semantic stream.
+        mot_dim: Width of the motion stream.
+        num_heads: Heads H of the attention in each direction.
+        sem_position_dim: Coordinates of a semantic position.
+        mot_position_dim: Coordinates of a motion position.
+        drop_path: Probability of skipping the layer for a clip in training.
+
+    Shapes:
+        As for :class:`BottleneckCrossAttention`.
+
+    Raises:
+        ValueError: As for :class:`BottleneckCrossAttention`; ``num_heads`` must divide both widths.
+
+    Source: Vaswani et al., `Attention Is All You Need <https://arxiv.org/abs/1706.03762>`_ (2017).
+    """
+
+    def __init__(
+        self,
+        sem_dim: int = 768,
+        mot_dim: int = 512,
+        num_heads: int = 8,
+        *,
+        sem_position_dim: int = 2,
+        mot_position_dim: int = 1,
+        drop_path: float = 0.0,
+    ):
+        super().__init__()
+        self.sem_norm = nn.LayerNorm(sem_dim)
+        self.mot_norm = nn.LayerNorm(mot_dim)
+        self.sem_position = FourierPositionEncoding(sem_position_dim, sem_dim)
+        self.mot_position = FourierPositionEncoding(mot_position_dim, mot_dim)
+        self.sem_attention = MultiHeadAttention(sem_dim, num_heads, mot_dim)
+        self.mot_attention = MultiHeadAttention(mot_dim, num_heads, sem_dim)
+        self.drop_path = StochasticDepth(drop_path, mode="row")
+
+    def forward(
+        self,
+        semantic: Tensor,
+        motion: Tensor,
+        semantic_positions: Tensor | None = None,
+        motion_positions: Tensor | None = None,
+        *,
+        semantic_mask: Tensor | None = None,
+        motion_mask: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, CrossAttentionWeights]:
+        """Fuse once; see the class for equation and shapes."""
+        (sem_dim,), (mot_dim,) = self.sem_norm.normalized_shape, self.mot_norm.normalized_shape
+        check_streams(semantic, motion, sem_dim, mot_dim)
+        check_tokens("semantic", semantic, semantic_positions, semantic_mask)
+        check_tokens("motion", motion, motion_positions, motion_mask)
+        semantic, motion = existing(semantic, semantic_mask), existing(motion, motion_mask)
+        sem = self.sem_norm(semantic) + self.sem_position(semantic_positions)
+        mot = self.mot_norm(motion) + self.mot_position(motion_positions)
+        updates, weights = [], []
+        for attention, query, keys, mask in (
+            (self.sem_attention, sem, mot, motion_mask),
+            (self.mot_attention, mot, sem, semantic_mask),
+        ):
+            update = attention(query, keys, mask, return_attention=return_attention)
+            if return_attention:
+                update, weight = update
+                weights.append(weight)
+            updates.append(self.drop_path(update))
+        semantic = semantic + existing(updates[0], semantic_mask)
+        motion = motion + existing(updates[1], motion_mask)
         if return_attention:
-            return semantic, motion, CrossAttentionWeights(sem_weights, mot_weights)
+            return semantic, motion, CrossAttentionWeights(*weights)
         return semantic, motion
 
-    def _check(self, semantic: Tensor, motion: Tensor) -> None:
-        sem_dim, mot_dim = self.sem_compress.in_features, self.mot_compress.in_features
-        if (
-            semantic.dim() != 3
-            or motion.dim() != 3
-            or semantic.size(-1) != sem_dim
-            or motion.size(-1) != mot_dim
-            or len(semantic) != len(motion)
-        ):
-            raise ValueError(
-                f"expected semantic [B, P, {sem_dim}] and motion [B, S, {mot_dim}], got "
-                f"{list(semantic.shape)} and {list(motion.shape)}"
-            )
 
-
-def _without_masked(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    # A weight of zero would not keep a NaN out.
+def existing(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Tokens with zeros where none exists; a weight of zero would not keep a NaN out."""
     return tokens if mask is None else tokens.masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
-def _check_tokens(name: str, tokens: Tensor, positions: Tensor | None, mask: Tensor | None) -> None:
+def scaled(update: Tensor, keep: Tensor | None) -> Tensor:
+    """An update times what :meth:`BottleneckCrossAttention.keep` gives."""
+    return update if keep is None else update * keep
+
+
+def check_streams(semantic: Tensor, motion: Tensor, sem_dim: int, mot_dim: int) -> None:
+    """Raise what :class:`BottleneckCrossAttention` documents for streams that do not fit."""
+    if (
+        semantic.dim() != 3
+        or motion.dim() != 3
+        or semantic.size(-1) != sem_dim
+        or motion.size(-1) != mot_dim
+        or len(semantic) != len(motion)
+    ):
+        raise ValueError(
+            f"expected semantic [B, P, {sem_dim}] and motion [B, S, {mot_dim}], got "
+            f"{list(semantic.shape)} and {list(motion.shape)}"
+        )
+
+
+def check_tokens(name: str, tokens: Tensor, positions: Tensor | None, mask: Tensor | None) -> None:
+    """Raise what :class:`BottleneckCrossAttention` documents for masks and positions."""
     batch, number = tokens.shape[:2]
     if mask is not None and (mask.dtype != torch.bool or mask.shape != (batch, number)):
         raise ValueError(

@@ -1,12 +1,21 @@
 """GASM-CAST: graph attention in each stream, then three layers of fusion."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from typing import Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from gasmcast.nn.cross_attention import BottleneckCrossAttention, CrossAttentionWeights
+from gasmcast.nn.cross_attention import (
+    BottleneckCrossAttention,
+    CrossAttention,
+    CrossAttentionWeights,
+)
 from gasmcast.nn.graph_attention import MotionGraphAttention, SemanticGraphAttention
+from gasmcast.nn.plain_modules import is_plain
+from gasmcast.nn.pooled_fusion import MergedMaps, fuse_and_pool, merge
 
 
 class GASMCASTAttention(NamedTuple):
@@ -15,16 +24,16 @@ class GASMCASTAttention(NamedTuple):
     Attributes:
         semantic_graph: The spatial graphs, with ``attention`` [E, H] in the order of their edges.
         motion_graph: The temporal graphs, likewise.
-        basic: Cross-attention of ``layer1_basic``.
-        pattern: Cross-attention of ``layer2_pattern``.
-        action: Cross-attention of ``layer3_action``.
+        basic: Cross-attention of ``layer1_basic``; None in late fusion, which has no such layers.
+        pattern: Cross-attention of ``layer2_pattern``, likewise.
+        action: Cross-attention of ``layer3_action``, likewise.
     """
 
     semantic_graph: Batch
     motion_graph: Batch
-    basic: CrossAttentionWeights
-    pattern: CrossAttentionWeights
-    action: CrossAttentionWeights
+    basic: CrossAttentionWeights | None = None
+    pattern: CrossAttentionWeights | None = None
+    action: CrossAttentionWeights | None = None
 
 
 class GASMCAST(nn.Module):
@@ -37,7 +46,11 @@ class GASMCAST(nn.Module):
     Args:
         sem_dim: Width of the semantic stream.
         mot_dim: Width of the motion stream.
-        bottleneck_dim: Width of the cross-attention.
+        fusion: What the three layers are: ``"bottleneck"``
+            (:class:`~gasmcast.nn.BottleneckCrossAttention`), ``"cross_attention"``
+            (:class:`~gasmcast.nn.CrossAttention`, at full width), or ``"late"``: there are none,
+            and the streams meet in what comes after.
+        bottleneck_dim: Width of the bottleneck.
         num_heads: Heads H of graph and cross-attention.
         similarity_threshold: Cosine similarity that ties two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
@@ -72,6 +85,7 @@ class GASMCAST(nn.Module):
         sem_dim: int = 768,
         mot_dim: int = 512,
         *,
+        fusion: Literal["bottleneck", "cross_attention", "late"] = "bottleneck",
         bottleneck_dim: int = 256,
         num_heads: int = 8,
         similarity_threshold: float = 0.8,
@@ -90,12 +104,46 @@ class GASMCAST(nn.Module):
         self.motion_graph = MotionGraphAttention(
             mot_dim, num_heads, adjacency_window=adjacency_window, **graph
         )
-        self.layer1_basic, self.layer2_pattern, self.layer3_action = (
-            BottleneckCrossAttention(
-                sem_dim, mot_dim, bottleneck_dim, num_heads, drop_path=drop_path
+        self._merged: tuple[MergedMaps, MergedMaps] | None = None
+        if fusion == "bottleneck":
+            layer = partial(BottleneckCrossAttention, sem_dim, mot_dim, bottleneck_dim)
+        elif fusion == "cross_attention":
+            layer = partial(CrossAttention, sem_dim, mot_dim)
+        elif fusion == "late":
+            return
+        else:
+            raise ValueError(
+                f'fusion must be "bottleneck", "cross_attention" or "late", got {fusion!r}'
             )
-            for _ in range(3)
+        self.layer1_basic, self.layer2_pattern, self.layer3_action = (
+            layer(num_heads=num_heads, drop_path=drop_path) for _ in range(3)
         )
+
+    @property
+    def fusion_layers(self) -> list[nn.Module]:
+        """The three layers in their order, or none."""
+        names = ("layer1_basic", "layer2_pattern", "layer3_action")
+        return [getattr(self, name) for name in names if hasattr(self, name)]
+
+    def fuse_for_inference(self) -> Self:
+        """A frozen copy in ``eval()`` mode whose :meth:`pooled` has fewer products to compute.
+
+        Linear maps that follow each other (one layer's expansion, a later layer's compression) are
+        multiplied once for all: see :mod:`gasmcast.nn.pooled_fusion`. The same results up to
+        rounding. Layers that are not bottlenecks have no such maps, and are copied as they are.
+        """
+        fused = deepcopy(self).eval().requires_grad_(False)
+        layers = fused.fusion_layers
+        if layers and all(is_plain(layer, BottleneckCrossAttention) for layer in layers):
+            fused._merged = merge(layers)
+        return fused
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # What moves or converts the parameters does so to the merged maps, which are none.
+        super()._apply(fn, recurse)
+        if self._merged is not None:
+            self._merged = tuple(maps.map(fn) for maps in self._merged)
+        return self
 
     def forward(
         self,
@@ -109,31 +157,90 @@ class GASMCAST(nn.Module):
         return_attention: bool = False,
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, GASMCASTAttention]:
         """Refine and fuse; see the class for shapes."""
-        # Position encodings and graphs live where the features do.
-        spatial_pos = spatial_pos.to(raw_semantic.device)
-        temporal_pos = temporal_pos.to(raw_motion.device)
-        semantic = self.semantic_graph(
-            raw_semantic, spatial_pos, semantic_mask, return_attention=return_attention
+        semantic, motion, places, maps = self._refine(
+            raw_semantic,
+            raw_motion,
+            spatial_pos,
+            temporal_pos,
+            semantic_mask,
+            motion_mask,
+            return_attention,
         )
-        motion = self.motion_graph(
-            raw_motion, temporal_pos, motion_mask, return_attention=return_attention
-        )
-        maps: list = []
-        if return_attention:
-            semantic, semantic_graph = semantic
-            motion, motion_graph = motion
-            maps += [semantic_graph, motion_graph]
-        for layer in (self.layer1_basic, self.layer2_pattern, self.layer3_action):
+        for layer in self.fusion_layers:
             semantic, motion, *weights = layer(
-                semantic,
-                motion,
-                spatial_pos,
-                temporal_pos,
-                semantic_mask=semantic_mask,
-                motion_mask=motion_mask,
-                return_attention=return_attention,
+                semantic, motion, **places, return_attention=return_attention
             )
             maps += weights
         if return_attention:
             return semantic, motion, GASMCASTAttention(*maps)
         return semantic, motion
+
+    def pooled(
+        self,
+        raw_semantic: Tensor,
+        raw_motion: Tensor,
+        spatial_pos: Tensor,
+        temporal_pos: Tensor,
+        *,
+        semantic_mask: Tensor | None = None,
+        motion_mask: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, GASMCASTAttention]:
+        """Refine, fuse and average each stream over its tokens: [B, sem_dim] and [B, mot_dim].
+
+        The same as the means of :meth:`forward` over the tokens that exist, up to rounding, but
+        without making these tokens where that is possible: see
+        :mod:`gasmcast.nn.pooled_fusion`.
+        """
+        semantic, motion, places, maps = self._refine(
+            raw_semantic,
+            raw_motion,
+            spatial_pos,
+            temporal_pos,
+            semantic_mask,
+            motion_mask,
+            return_attention,
+        )
+        semantic, motion, weights = fuse_and_pool(
+            self.fusion_layers,
+            semantic,
+            motion,
+            **places,
+            return_attention=return_attention,
+            merged=self._merged,
+        )
+        if return_attention:
+            return semantic, motion, GASMCASTAttention(*maps, *weights)
+        return semantic, motion
+
+    def _refine(
+        self,
+        semantic: Tensor,
+        motion: Tensor,
+        spatial_pos: Tensor,
+        temporal_pos: Tensor,
+        semantic_mask: Tensor | None,
+        motion_mask: Tensor | None,
+        return_attention: bool,
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor | None], list[Batch]]:
+        """Both streams after graph attention, where their tokens are, and the graphs if asked."""
+        # Position encodings and graphs live where the features do.
+        spatial_pos, temporal_pos = spatial_pos.to(semantic.device), temporal_pos.to(motion.device)
+        semantic = self.semantic_graph(
+            semantic, spatial_pos, semantic_mask, return_attention=return_attention
+        )
+        motion = self.motion_graph(
+            motion, temporal_pos, motion_mask, return_attention=return_attention
+        )
+        graphs = []
+        if return_attention:
+            semantic, semantic_graph = semantic
+            motion, motion_graph = motion
+            graphs = [semantic_graph, motion_graph]
+        places = {
+            "semantic_positions": spatial_pos,
+            "motion_positions": temporal_pos,
+            "semantic_mask": semantic_mask,
+            "motion_mask": motion_mask,
+        }
+        return semantic, motion, places, graphs

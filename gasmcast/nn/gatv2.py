@@ -15,6 +15,7 @@ from torch_geometric.utils import is_torch_sparse_tensor
 from gasmcast.nn.gatv2_kernels.backend import gatv2_backend
 from gasmcast.nn.gatv2_kernels.op import messages
 from gasmcast.nn.gatv2_kernels.order import EdgeOrder, edge_order, with_self_loops
+from gasmcast.nn.plain_modules import is_plain
 
 # Up to so many edge features the kernels project as they go. More are projected by one matrix
 # product beforehand, for which their projections, [E, H * C], are kept.
@@ -27,8 +28,6 @@ _STEP_HOOKS = tuple(
     for step in ("propagate", "message", "message_and_aggregate", "aggregate", "edge_update")
     for kind in ("pre_hooks", "hooks")
 )
-
-_MODULE_HOOKS = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
 
 
 class FusedGATv2Conv(GATv2Conv):
@@ -138,7 +137,9 @@ class FusedGATv2Conv(GATv2Conv):
         edge_weight = None
         if edge_attr is not None:
             edge_attr = edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr
-            if edge_attr.size(1) <= MAX_EDGE_FEATURES and _is_plain(self.lin_edge, edge_attr):
+            if edge_attr.size(1) <= MAX_EDGE_FEATURES and _only_multiplies(
+                self.lin_edge, edge_attr
+            ):
                 edge_weight = self.lin_edge.weight
             else:
                 edge_attr = self.lin_edge(edge_attr).reshape(-1, self.heads * self.out_channels)
@@ -250,13 +251,11 @@ def _features(adjacency: SparseTensor) -> Tensor | None:
     return None if value is None or value.dim() == 1 else value
 
 
-def _is_plain(linear: torch.nn.Module, rows: Tensor) -> bool:
+def _only_multiplies(linear: torch.nn.Module, rows: Tensor) -> bool:
     """Whether a linear layer does nothing but multiply these rows with its weight."""
     return (
-        type(linear) is Linear
+        is_plain(linear, Linear)
         and linear.bias is None
-        and "forward" not in vars(linear)
-        and not any(getattr(linear, f"_{kind}") for kind in _MODULE_HOOKS)
         and rows.size(1) == linear.weight.size(1)
         and (rows.dtype == linear.weight.dtype or torch.is_autocast_enabled(rows.device.type))
     )

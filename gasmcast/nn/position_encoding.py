@@ -21,6 +21,9 @@ class FourierPositionEncoding(nn.Module):
     Shapes:
         - **positions:** [..., d]
         - **output:** [..., D]; the number 0 for ``None``, so that it can be added all the same
+
+    Raises:
+        ValueError: Positions that have not d coordinates.
     """
 
     def __init__(self, position_dim: int, dim: int, num_bands: int = 6):
@@ -31,12 +34,14 @@ class FourierPositionEncoding(nn.Module):
 
     def forward(self, positions: Tensor | None) -> Tensor | float:
         """Encode; see the class for equation and shapes."""
-        if positions is None:
-            return 0.0
+        return 0.0 if positions is None else self.mix(self.waves(positions))
+
+    def waves(self, positions: Tensor) -> Tensor:
+        """Sines and cosines alone, [..., 2 d K], in the type of the learned map."""
         if positions.size(-1) != self.position_dim:
             raise ValueError(
                 f"positions must be [..., {self.position_dim}], got {list(positions.shape)}"
             )
         angles = (positions.unsqueeze(-1) * self.frequencies).flatten(-2)
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return self.mix(waves.to(self.mix.weight.dtype))
+        return waves.to(self.mix.weight.dtype)

@@ -16,7 +16,7 @@ from gasmcast import (
     generate_spatial_positions,
     generate_temporal_positions,
 )
-from gasmcast.model import _masked_mean
+from gasmcast.nn.pooled_fusion import masked_mean
 from gasmcast.nn import GraphAttentionLayer
 from small import IMAGE_SIZE, small_model
 
@@ -147,8 +147,8 @@ def test_mean_over_existing_tokens_by_hand():
     )
     mask = torch.tensor([[True, True, False], [False, True, True], [False, False, False]])
     expected = torch.tensor([[2.0, 15.0], [6.0, -7.0], [0.0, 0.0]])
-    assert torch.equal(_masked_mean(tokens, mask), expected)
-    assert torch.equal(_masked_mean(tokens[2:], None), torch.tensor([[7.0, 7.0]]))
+    assert torch.equal(masked_mean(tokens, mask), expected)
+    assert torch.equal(masked_mean(tokens[2:], None), torch.tensor([[7.0, 7.0]]))
 
 
 def test_the_classifier_sees_the_means_of_existing_tokens():

@@ -1,0 +1,364 @@
+r"""Cross-attention between many tokens and few, without a projection of the many.
+
+With few tokens :math:`\bar{m}` on one side, each head's score matrix and value matrix fit into few
+columns, one for each head and few token, and the projections of the many tokens :math:`\bar{s}` are
+absorbed into them:
+
+.. math::
+    (\bar{s} W_q^h + b_q^h)(k^h)^\top &= \bar{s}\, (W_q^h k^{h\top}) + b_q^h k^{h\top}, &
+    (P^h v^h) W_o^h &= P^h\, (v^h W_o^h) \\
+    q^h (\bar{s} W_k^h)^\top &= (q^h W_k^{h\top})\, \bar{s}^\top, &
+    R^h (\bar{s} W_v^h) &= (R^h \bar{s})\, W_v^h
+
+So with M few tokens and H heads, a token of the many costs 4 H M d multiplications instead of
+4 d (d + M): a quarter of it for M = 8, H = 8, d = 256. The parameters and, up to rounding, the
+results are the same. Kept for backward are the many tokens before their norm and the two
+attentions; everything else is computed again, which is cheap.
+"""
+
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gasmcast.nn.multi_head_attention import MultiHeadAttention
+
+aten = torch.ops.aten
+
+
+class FewTokens(NamedTuple):
+    """The side with few tokens: what it asks for and what it offers.
+
+    Attributes:
+        query: [B, M, H, d / H], with its bias.
+        key: [B, M, H, d / H].
+        value: [B, M, H, d / H].
+        mask: [B, M], True where a token exists; None: everywhere.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+
+
+class HeadWeights(NamedTuple):
+    """The maps of one attention, head by head, all [H, d / H, d], and its biases, [d]."""
+
+    query: Tensor
+    query_bias: Tensor
+    key: Tensor
+    value: Tensor
+    output: Tensor
+    output_bias: Tensor
+
+    @classmethod
+    def of(cls, attention: MultiHeadAttention) -> Self:
+        """The weights of an attention, as views."""
+        query, key, value = (
+            linear.weight.unflatten(0, (attention.num_heads, -1))
+            for linear in (attention.query, attention.key, attention.value)
+        )
+        output = attention.output.weight.unflatten(1, (attention.num_heads, -1)).permute(1, 2, 0)
+        return cls(query, attention.query.bias, key, value, output, attention.output.bias)
+
+
+class Positions(NamedTuple):
+    """Where the many tokens are.
+
+    Attributes:
+        waves: [N, w] or [B, N, w]; no gradient goes to them.
+        query: Map from waves to encodings of queries, [d, w].
+        key: Map from waves to encodings of keys, [d, w].
+    """
+
+    waves: Tensor
+    query: Tensor
+    key: Tensor
+
+
+class Ends(NamedTuple):
+    """What leads the many tokens into the bottleneck, and out of it onto a residual.
+
+    Attributes:
+        compress: Linear, D to d.
+        expand: Linear, d to D.
+        keep: What the update is multiplied with, [B, 1, 1] or [B, N, 1]; None: one.
+    """
+
+    compress: nn.Linear
+    expand: nn.Linear
+    keep: Tensor | None
+
+
+class Exchanged(NamedTuple):
+    """What comes out.
+
+    Attributes:
+        many: The many tokens: updated, [B, N, D], or without ends the GELU, [B, N, d].
+        few_heads: Heads that the few tokens attended to, before the output map, [B, M, H, d / H].
+        many_to_few: [B, H, N, M]; rows sum to 1.
+        few_to_many: [B, H, M, N]; rows sum to 1.
+    """
+
+    many: Tensor
+    few_heads: Tensor
+    many_to_few: Tensor
+    few_to_many: Tensor
+
+
+def is_worthwhile(many: int, few: int, dim: int, num_heads: int) -> bool:
+    """Whether the absorbed products are fewer than projections and attention are.
+
+    Per token of the many: 4 H M d against 4 d (d + M).
+    """
+    return few <= many and (num_heads - 1) * few < dim
+
+
+def exchange(
+    x: Tensor,
+    norm: nn.LayerNorm,
+    few: FewTokens,
+    weights: HeadWeights,
+    positions: Positions | None = None,
+    mask: Tensor | None = None,
+    ends: Ends | None = None,
+) -> Exchanged:
+    r"""One layer's attention in both directions, from the side of the many tokens.
+
+    .. math::
+        \bar{s} &= \mathrm{LN}(x W_c + b_c), \\
+        x' &= x + \mathrm{GELU}(\mathrm{Attn}(\bar{s} + \pi, \bar{m}))\, U + c
+
+    Args:
+        x: The many tokens, [B, N, D]; without ``ends`` compressed already, [B, N, d].
+        norm: After the compression.
+        few: Queries, keys and values of the few tokens.
+        weights: Of the attention.
+        positions: Of the many tokens; None: an unordered set.
+        mask: [B, N], True where one of the many exists; x must be finite where none does.
+        ends: Compression, expansion and residual; None: the caller's.
+
+    Returns:
+        The many tokens, what the few tokens attended to, and both attentions.
+    """
+    compress = expand = (None, None)
+    keep = None
+    if ends is not None:
+        compress = ends.compress.weight, ends.compress.bias
+        expand, keep = (ends.expand.weight, ends.expand.bias), ends.keep
+    place = (None, None, None) if positions is None else positions
+    affine = norm.weight, norm.bias
+    tensors = (*compress, *affine, *few[:3], *weights, *place, *expand, keep)
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        tensors = tuple(tensor if tensor is None else tensor.to(dtype) for tensor in tensors)
+    with torch.autocast(x.device.type, enabled=False):
+        many, heads, to_few, to_many, _ = _Exchange.apply(norm.eps, mask, few.mask, x, *tensors)
+    number, num_heads = few.key.size(1), few.key.size(2)
+    return Exchanged(
+        many,
+        heads,
+        to_few.unflatten(1, (num_heads, number)).mT,
+        to_many.unflatten(1, (num_heads, number)),
+    )
+
+
+class _Exchange(torch.autograd.Function):
+    """:func:`exchange` as an operator.
+
+    Forward and backward are made of differentiable operators, and what backward reads is an input
+    or an output: so second derivatives come by themselves. ``y``, the many tokens before the norm,
+    is an output for this reason alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, eps, mask, few_mask, x, compress, compress_bias, norm, norm_bias, query, key, value,
+        w_query, b_query, w_key, w_value, w_output, b_output, waves, to_query, to_key,
+        expand, expand_bias, keep,
+    ):  # fmt: skip
+        y = x if compress is None else F.linear(x.to(compress.dtype), compress, compress_bias)
+        tokens = torch.native_layer_norm(y, y.shape[-1:], norm, norm_bias, eps)[0]
+        num_heads, number = key.size(2), key.size(1)
+
+        # Scores of both directions are [B, H * M, N]: a softmax over rows of M numbers is slow.
+        columns = _absorb(key, w_query)
+        bias = (key * b_query.unflatten(0, (num_heads, -1))).sum(-1).mT.flatten(1).unsqueeze(2)
+        scores = torch.baddbmm(bias, columns, tokens.mT)
+        if waves is not None:
+            scores += (columns @ to_query) @ waves.mT
+        scores = scores.unflatten(1, (num_heads, number))
+        if few_mask is not None:
+            scores.masked_fill_(_hidden(few_mask)[:, None, :, None], -torch.inf)
+        to_few = scores.softmax(dim=2).flatten(1, 2)
+        heard = torch.bmm(to_few.mT, _values(few_mask, value, w_output, b_output))
+        out = F.gelu(heard)
+        if expand is not None:
+            out = _add_expanded(x, out, expand, expand_bias, keep)
+
+        rows = _absorb(query, w_key)
+        scores = torch.bmm(rows, tokens.mT)
+        if waves is not None:
+            scores += (rows @ to_key) @ waves.mT
+        if mask is not None:
+            scores.masked_fill_(_hidden(mask)[:, None], -torch.inf)
+        to_many = scores.softmax(dim=-1)
+        seen = torch.bmm(to_many, tokens)
+        if waves is not None:
+            seen += (to_many @ waves) @ to_key.mT
+        ctx.eps = eps
+        ctx.save_for_backward(
+            few_mask, None if compress is None else x, compress, norm, norm_bias, query, key, value,
+            w_query, b_query, w_key, w_value, w_output, b_output, waves, to_query, to_key,
+            expand, keep, to_few, to_many, y,
+        )  # fmt: skip
+        ctx.set_materialize_grads(False)
+        return out, _release(seen, w_value), to_few, to_many, y
+
+    @staticmethod
+    def backward(ctx, d_out, d_seen_heads, d_to_few, d_to_many, d_y):
+        (
+            few_mask, x, compress, norm, norm_bias, query, key, value,
+            w_query, b_query, w_key, w_value, w_output, b_output, waves, to_query, to_key,
+            expand, keep, to_few, to_many, y,
+        ) = ctx.saved_tensors  # fmt: skip
+        needs_x, needs_compress, needs_expand = (ctx.needs_input_grad[i] for i in (3, 4, 20))
+        num_heads, number = key.size(2), key.size(1)
+        tokens, mean, rstd = torch.native_layer_norm(y, y.shape[-1:], norm, norm_bias, ctx.eps)
+        d_x = d_compress = d_compress_bias = d_expand = d_expand_bias = None
+        d_to_query = d_to_key = None
+
+        # The many tokens listened: x' = x + keep (GELU(to_few values) U + c).
+        values = _values(few_mask, value, w_output, b_output)
+        heard = torch.bmm(to_few.mT, values)
+        d_heard = torch.zeros_like(heard) if d_out is None else d_out.to(heard.dtype)
+        if expand is not None and d_out is not None:
+            if needs_expand:
+                d_expand, d_expand_bias = _expand_gradients(d_heard, F.gelu(heard), keep)
+            d_heard = d_heard @ expand if keep is None else (d_heard @ expand) * keep
+        d_heard = aten.gelu_backward(d_heard, heard)
+        d_values = torch.bmm(to_few, d_heard)
+        d_to_few = _plus(torch.bmm(values, d_heard.mT), d_to_few)
+        del heard, d_heard
+        by_head = (num_heads, number)
+        d_scores = aten._softmax_backward_data(
+            d_to_few.unflatten(1, by_head), to_few.unflatten(1, by_head), 2, to_few.dtype
+        ).flatten(1, 2)
+        if few_mask is not None:
+            d_values = d_values * few_mask.any(dim=1)[:, None, None]
+        d_b_output = d_values.sum(dim=(0, 1)) / num_heads
+        d_value, d_w_output = _release(d_values, w_output), _pair(value, d_values)
+        columns = _absorb(key, w_query)
+        d_columns = torch.bmm(d_scores, tokens)
+        if waves is not None:
+            d_moved = d_scores @ waves
+            d_to_query = (columns.mT @ d_moved).sum(dim=0)
+            d_columns = d_columns + d_moved @ to_query.mT
+        d_bias = d_scores.sum(dim=2).unflatten(1, by_head).mT.unsqueeze(-1)
+        d_b_query = (key * d_bias).sum(dim=(0, 1)).flatten()
+        d_key = _release(d_columns, w_query) + d_bias * b_query.unflatten(0, (num_heads, -1))
+        d_w_query = _pair(key, d_columns)
+        d_tokens = torch.bmm(d_scores.mT, columns)
+
+        # The few tokens saw: seen = to_many (tokens + positions).
+        if d_seen_heads is None:
+            d_seen_heads = torch.zeros_like(value)
+        d_seen = _absorb(d_seen_heads, w_value)
+        seen = torch.bmm(to_many, tokens)
+        d_to_many = _plus(torch.bmm(d_seen, tokens.mT), d_to_many)
+        if waves is not None:
+            where = to_many @ waves
+            seen = seen + where @ to_key.mT
+            d_to_key = (d_seen.mT @ where).sum(dim=0)
+            d_to_many = d_to_many + (d_seen @ to_key) @ waves.mT
+        d_w_value = _pair(d_seen_heads, seen)
+        d_scores = aten._softmax_backward_data(d_to_many, to_many, -1, to_many.dtype)
+        rows = _absorb(query, w_key)
+        d_rows = torch.bmm(d_scores, tokens)
+        if waves is not None:
+            d_moved = d_scores @ waves
+            d_to_key = d_to_key + (rows.mT @ d_moved).sum(dim=0)
+            d_rows = d_rows + d_moved @ to_key.mT
+        d_query, d_w_key = _release(d_rows, w_key), _pair(query, d_rows)
+        d_tokens.baddbmm_(to_many.mT, d_seen)
+        d_tokens.baddbmm_(d_scores.mT, rows)
+
+        d_tokens, d_norm, d_norm_bias = aten.native_layer_norm_backward(
+            d_tokens, y, y.shape[-1:], mean, rstd, norm, norm_bias, [True] * 3
+        )
+        d_tokens = _plus(d_tokens, d_y)
+        if compress is None:
+            d_x = d_tokens
+        else:
+            flat = d_tokens.flatten(0, -2)
+            if needs_compress:
+                d_compress = flat.mT @ x.to(compress.dtype).flatten(0, -2)
+                d_compress_bias = flat.sum(dim=0)
+            if needs_x:
+                if d_out is None:
+                    d_x = d_tokens @ compress
+                else:
+                    d_x = _add_product(d_out.clone(), d_tokens, compress)
+        return (
+            None, None, None, d_x, d_compress, d_compress_bias, d_norm, d_norm_bias, d_query, d_key,
+            d_value, d_w_query, d_b_query, d_w_key, d_w_value, d_w_output, d_b_output, None,
+            d_to_query, d_to_key, d_expand, d_expand_bias, None,
+        )  # fmt: skip
+
+
+def _absorb(few: Tensor, weight: Tensor) -> Tensor:
+    """Few tokens, head by head, as rows of the bottleneck: [B, M, H, C] to [B, H * M, d]."""
+    return torch.einsum("bmhc,hcd->bhmd", few, weight).flatten(1, 2)
+
+
+def _release(rows: Tensor, weight: Tensor) -> Tensor:
+    """The transposed map of :func:`_absorb`: [B, H * M, d] to [B, M, H, C]."""
+    return torch.einsum("bhmd,hcd->bmhc", rows.unflatten(1, (len(weight), -1)), weight)
+
+
+def _pair(few: Tensor, rows: Tensor) -> Tensor:
+    """Gradient of the weight of either: [B, M, H, C] and [B, H * M, d] to [H, C, d]."""
+    return torch.einsum("bmhc,bhmd->hcd", few, rows.unflatten(1, (few.size(2), -1)))
+
+
+def _values(few_mask: Tensor | None, value: Tensor, w_output: Tensor, b_output: Tensor) -> Tensor:
+    """What the many hear from each head and few token; the weights of a head sum to 1."""
+    values = _absorb(value, w_output) + b_output / value.size(2)
+    return values if few_mask is None else values * few_mask.any(dim=1)[:, None, None]
+
+
+def _hidden(mask: Tensor) -> Tensor:
+    """What the softmax leaves out: all that does not exist, but nothing where nothing exists."""
+    return ~mask & mask.any(dim=1, keepdim=True)
+
+
+def _add_expanded(
+    x: Tensor, narrow: Tensor, expand: Tensor, bias: Tensor, keep: Tensor | None
+) -> Tensor:
+    if keep is None:
+        out = x + bias
+    else:
+        out, narrow = torch.addcmul(x, keep.to(x.dtype), bias.to(x.dtype)), narrow * keep
+    return _add_product(out, narrow, expand.mT)
+
+
+def _expand_gradients(d_out: Tensor, narrow: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    d_out, kept = d_out.flatten(0, 1), narrow if keep is None else narrow * keep
+    d_expand = d_out.mT @ kept.flatten(0, 1)
+    if keep is None:
+        return d_expand, d_out.sum(dim=0)
+    return d_expand, d_out.mT @ keep.expand(*narrow.shape[:2], 1).flatten()
+
+
+def _add_product(wide: Tensor, narrow: Tensor, weight: Tensor) -> Tensor:
+    """``wide + narrow @ weight``, in place."""
+    if wide.dtype != narrow.dtype:
+        return wide.add_(narrow @ weight)
+    wide.flatten(0, 1).addmm_(narrow.flatten(0, 1), weight)
+    return wide
+
+
+def _plus(tensor: Tensor, more: Tensor | None) -> Tensor:
+    return tensor if more is None else tensor + more

@@ -1,0 +1,225 @@
+r"""Fusion whose result is averaged over the tokens, with tokens that never leave the bottleneck.
+
+Each layer of a stack reads a stream :math:`x` through a compression, and adds to it what it heard
+through an expansion: :math:`y_l = x_l W_l + b_l`, :math:`x_{l+1} = x_l + g_l U_l + c_l`. Both are
+linear, so
+
+.. math::
+    y_l &= x_0 W_l + b_l + \sum_{k<l} \left(g_k\, (U_k W_l) + c_k W_l\right), \\
+    \overline{x_L} &= \overline{x_0} + \sum_k \left(\overline{g_k}\, U_k + c_k\right)
+
+with the bar for the mean over tokens. Once the weights are multiplied, :math:`U_k W_l`, [d, d], one
+product with :math:`x_0` compresses for all layers, and only means are expanded. Parameters and, up
+to rounding, results are those of the layers one after the other.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gasmcast.nn.cross_attention import (
+    BottleneckCrossAttention,
+    CrossAttentionWeights,
+    Stream,
+    check_streams,
+    existing,
+    scaled,
+)
+from gasmcast.nn.plain_modules import is_plain
+
+
+class MergedMaps(NamedTuple):
+    """Maps of one stream that follow each other, multiplied.
+
+    Attributes:
+        compress: Compressions of all L layers, [L * d, D].
+        compress_bias: Their biases, [L * d].
+        through: ``through[i][k]``, [d, d], from what layer k < i heard to what layer i reads.
+        through_bias: ``through_bias[i][k]``, [d], the same for the bias of layer k's expansion.
+    """
+
+    compress: Tensor
+    compress_bias: Tensor
+    through: list[list[Tensor]]
+    through_bias: list[list[Tensor]]
+
+    @classmethod
+    def of(cls, compress: Sequence[nn.Linear], expand: Sequence[nn.Linear]) -> Self:
+        """Of the compressions and expansions of the layers, in their order."""
+        return cls(
+            torch.cat([into.weight for into in compress]),
+            torch.cat([into.bias for into in compress]),
+            [[into.weight @ out.weight for out in expand[:i]] for i, into in enumerate(compress)],
+            [[into.weight @ out.bias for out in expand[:i]] for i, into in enumerate(compress)],
+        )
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same with a function of every tensor, such as a move to a device."""
+        through, through_bias = (
+            [[function(tensor) for tensor in row] for row in rows]
+            for rows in (self.through, self.through_bias)
+        )
+        return type(self)(
+            function(self.compress), function(self.compress_bias), through, through_bias
+        )
+
+
+def merge(layers: Sequence[BottleneckCrossAttention]) -> tuple[MergedMaps, MergedMaps]:
+    """The merged maps of both streams of a stack."""
+    return tuple(MergedMaps.of(*_ends(layers, stream)) for stream in ("sem", "mot"))
+
+
+def fuse_and_pool(
+    layers: Sequence[nn.Module],
+    semantic: Tensor,
+    motion: Tensor,
+    semantic_positions: Tensor | None = None,
+    motion_positions: Tensor | None = None,
+    *,
+    semantic_mask: Tensor | None = None,
+    motion_mask: Tensor | None = None,
+    return_attention: bool = False,
+    merged: Sequence[MergedMaps | None] | None = None,
+) -> tuple[Tensor, Tensor, list[CrossAttentionWeights]]:
+    """Means over the tokens of both streams after all layers, and the attention of each layer.
+
+    Args:
+        layers: Bottleneck layers, or others that are called like them, or none.
+        semantic: [B, P, D].
+        motion: [B, S, D'].
+        semantic_positions: As for the layers.
+        motion_positions: As for the layers.
+        semantic_mask: [B, P], True where a token exists. A clip without any has the mean zero.
+        motion_mask: [B, S], likewise.
+        return_attention: Whether the attention is wanted; without, the list is empty.
+        merged: Of both streams, made beforehand; None: made here for a stream where that pays.
+
+    Returns:
+        The means [B, D] and [B, D'], and the attention.
+
+    Raises:
+        ValueError: As the layers.
+    """
+    x, masks = [semantic, motion], (semantic_mask, motion_mask)
+    if merged is None:
+        merged = _where_it_pays(layers, x)
+    weights = []
+    if merged == (None, None):
+        for layer in layers:
+            *x, layer_weights = layer(
+                *x,
+                semantic_positions,
+                motion_positions,
+                semantic_mask=semantic_mask,
+                motion_mask=motion_mask,
+                return_attention=return_attention,
+            ) + (() if return_attention else (None,))
+            weights.append(layer_weights)
+        means = [masked_mean(tokens, mask) for tokens, mask in zip(x, masks, strict=True)]
+        return *means, weights if return_attention else []
+
+    check_streams(*x, layers[0].sem_compress.in_features, layers[0].mot_compress.in_features)
+    sides = [
+        _Expanding(existing(tokens, mask), mask)
+        if maps is None
+        else _Merged(existing(tokens, mask), mask, maps)
+        for tokens, mask, maps in zip(x, masks, merged, strict=True)
+    ]
+    for layer in layers:
+        streams = layer.streams(*x, semantic_positions, motion_positions, *masks)
+        y = [side.read(stream) for side, stream in zip(sides, streams, strict=True)]
+        updates, layer_weights = layer.attend(y, streams, return_attention=return_attention)
+        for side, stream, update in zip(sides, streams, updates, strict=True):
+            side.hear(update, stream, layer.keep(update, stream.mask))
+        weights.append(layer_weights)
+    return sides[0].mean(), sides[1].mean(), weights if return_attention else []
+
+
+def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the tokens that exist: [B, N, D] and [B, N] to [B, D]; zero where none does."""
+    if mask is None:
+        return tokens.mean(dim=1)
+    return existing(tokens, mask).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+class _Expanding:
+    """A stream that is expanded after each layer."""
+
+    def __init__(self, x: Tensor, mask: Tensor | None):
+        self.x, self.mask = x, mask
+
+    def read(self, stream: Stream) -> Tensor:
+        return stream.compress(self.x)
+
+    def hear(self, update: Tensor, stream: Stream, keep: Tensor | None) -> None:
+        self.x = self.x + scaled(stream.expand(update), keep)
+
+    def mean(self) -> Tensor:
+        return masked_mean(self.x, self.mask)
+
+
+class _Merged:
+    """A stream that stays in the bottleneck: what was heard goes from layer to layer."""
+
+    def __init__(self, x: Tensor, mask: Tensor | None, maps: MergedMaps):
+        self.mask, self.maps = mask, maps
+        y = F.linear(x, maps.compress, maps.compress_bias)
+        self.y = y.chunk(len(maps.through), dim=-1)
+        self.sum = masked_mean(x, mask)
+        self.heard: list[tuple[Tensor, Tensor | None]] = []
+
+    def read(self, stream: Stream) -> Tensor:
+        layer = len(self.heard)
+        y = self.y[layer]
+        for (g, keep), through, bias in zip(
+            self.heard, self.maps.through[layer], self.maps.through_bias[layer], strict=True
+        ):
+            y = torch.addmm(y.flatten(0, 1), g.flatten(0, 1), through.mT).view_as(g)
+            y = y + scaled(bias, keep)
+        return y
+
+    def hear(self, update: Tensor, stream: Stream, keep: Tensor | None) -> None:
+        update = scaled(update, keep)
+        self.heard.append((update, keep))
+        bias = stream.expand.bias
+        if keep is not None:
+            bias = bias * masked_mean(keep.expand(*update.shape[:2], 1), self.mask)
+        mean = masked_mean(update, self.mask)
+        self.sum = self.sum + F.linear(mean, stream.expand.weight) + bias
+
+    def mean(self) -> Tensor:
+        return self.sum
+
+
+def _ends(
+    layers: Sequence[BottleneckCrossAttention], stream: str
+) -> tuple[list[nn.Linear], list[nn.Linear]]:
+    compress, expand = (
+        [getattr(layer, f"{stream}_{end}") for layer in layers] for end in ("compress", "expand")
+    )
+    return compress, expand
+
+
+def _where_it_pays(
+    layers: Sequence[nn.Module], x: Sequence[Tensor]
+) -> tuple[MergedMaps | None, MergedMaps | None]:
+    """Merged maps of each stream whose tokens cost more to expand than the maps to multiply."""
+    if (
+        not layers
+        or torch.compiler.is_exporting()
+        or not all(is_plain(layer, BottleneckCrossAttention) for layer in layers)
+    ):
+        return None, None
+    merged = []
+    for stream, tokens in zip(("sem", "mot"), x, strict=True):
+        compress, expand = _ends(layers, stream)
+        dim, width = compress[0].weight.shape
+        # A token saves D d for each layer and pays d d for each pair of layers; a pair costs D d d.
+        pairs = (len(layers) - 1) / 2
+        pays = tokens.shape[:-1].numel() * (width - pairs * dim) > pairs * dim * width
+        plain = all(is_plain(linear, nn.Linear) for linear in (*compress, *expand))
+        merged.append(MergedMaps.of(compress, expand) if pays and plain else None)
+    return tuple(merged)
