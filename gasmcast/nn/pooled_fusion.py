@@ -140,9 +140,14 @@ def fuse_and_pool(
 
 def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the tokens that exist: [B, N, D] and [B, N] to [B, D]; zero where none does."""
+    # As a product: the gradient of mean() would have a layout that slows all that it comes to.
     if mask is None:
-        return tokens.mean(dim=1)
-    return existing(tokens, mask).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        weights = tokens.new_full((1, 1, tokens.size(1)), 1 / max(tokens.size(1), 1))
+        weights = weights.expand(len(tokens), 1, -1)
+    else:
+        tokens, exists = existing(tokens, mask), mask.unsqueeze(1).to(tokens.dtype)
+        weights = exists / exists.sum(dim=2, keepdim=True).clamp(min=1)
+    return torch.bmm(weights, tokens).squeeze(1)
 
 
 class _Expanding:
