@@ -64,20 +64,6 @@ class HeadWeights(NamedTuple):
         return cls(query, attention.query.bias, key, value, output, attention.output.bias)
 
 
-class Positions(NamedTuple):
-    """Where the many tokens are.
-
-    Attributes:
-        waves: [N, w] or [B, N, w]; no gradient goes to them.
-        query: Map from waves to encodings of queries, [d, w].
-        key: Map from waves to encodings of keys, [d, w].
-    """
-
-    waves: Tensor
-    query: Tensor
-    key: Tensor
-
-
 class Ends(NamedTuple):
     """What leads the many tokens into the bottleneck, and out of it onto a residual.
 
@@ -121,7 +107,7 @@ def exchange(
     norm: nn.LayerNorm,
     few: FewTokens,
     weights: HeadWeights,
-    positions: Positions | None = None,
+    positions: tuple[Tensor, Tensor] | None = None,
     mask: Tensor | None = None,
     ends: Ends | None = None,
 ) -> Exchanged:
@@ -136,7 +122,8 @@ def exchange(
         norm: After the compression.
         few: Queries, keys and values of the few tokens.
         weights: Of the attention.
-        positions: Of the many tokens; None: an unordered set.
+        positions: Encodings :math:`\pi` and :math:`\rho` of the many tokens as queries and as keys,
+            [N, d] or [B, N, d]; None: an unordered set.
         mask: [B, N], True where one of the many exists; x must be finite where none does.
         ends: Compression, expansion and residual; None: the caller's.
 
@@ -148,7 +135,7 @@ def exchange(
     if ends is not None:
         compress = ends.compress.weight, ends.compress.bias
         expand, keep = (ends.expand.weight, ends.expand.bias), ends.keep
-    place = (None, None, None) if positions is None else positions
+    place = (None, None) if positions is None else positions
     affine = norm.weight, norm.bias
     tensors = (*compress, *affine, *few[:3], *weights, *place, *expand, keep)
     if torch.is_autocast_enabled(x.device.type):
@@ -176,115 +163,77 @@ class _Exchange(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx, eps, mask, few_mask, x, compress, compress_bias, norm, norm_bias, query, key, value,
-        w_query, b_query, w_key, w_value, w_output, b_output, waves, to_query, to_key,
+        w_query, b_query, w_key, w_value, w_output, b_output, query_position, key_position,
         expand, expand_bias, keep,
     ):  # fmt: skip
         y = x if compress is None else F.linear(x.to(compress.dtype), compress, compress_bias)
         tokens = torch.native_layer_norm(y, y.shape[-1:], norm, norm_bias, eps)[0]
-        num_heads, number = key.size(2), key.size(1)
-
-        # Scores of both directions are [B, H * M, N]: a softmax over rows of M numbers is slow.
-        columns = _absorb(key, w_query)
-        bias = (key * b_query.unflatten(0, (num_heads, -1))).sum(-1).mT.flatten(1).unsqueeze(2)
-        scores = torch.baddbmm(bias, columns, tokens.mT)
-        if waves is not None:
-            scores += (columns @ to_query) @ waves.mT
-        scores = scores.unflatten(1, (num_heads, number))
-        if few_mask is not None:
-            scores.masked_fill_(_hidden(few_mask)[:, None, :, None], -torch.inf)
-        to_few = scores.softmax(dim=2).flatten(1, 2)
-        heard = torch.bmm(to_few.mT, _values(few_mask, value, w_output, b_output))
-        out = F.gelu(heard)
+        to_few = _attention_to_few(_plus(tokens, query_position), key, few_mask, w_query, b_query)
+        tokens = _plus(tokens, key_position)
+        to_many = _attention_to_many(tokens, query, mask, w_key)
+        seen = _release(torch.bmm(to_many, tokens), w_value)
+        del tokens
+        out = F.gelu(torch.bmm(to_few.mT, _values(few_mask, value, w_output, b_output)))
         if expand is not None:
             out = _add_expanded(x, out, expand, expand_bias, keep)
-
-        rows = _absorb(query, w_key)
-        scores = torch.bmm(rows, tokens.mT)
-        if waves is not None:
-            scores += (rows @ to_key) @ waves.mT
-        if mask is not None:
-            scores.masked_fill_(_hidden(mask)[:, None], -torch.inf)
-        to_many = scores.softmax(dim=-1)
-        seen = torch.bmm(to_many, tokens)
-        if waves is not None:
-            seen += (to_many @ waves) @ to_key.mT
         ctx.eps = eps
         ctx.save_for_backward(
             few_mask, None if compress is None else x, compress, norm, norm_bias, query, key, value,
-            w_query, b_query, w_key, w_value, w_output, b_output, waves, to_query, to_key,
+            w_query, b_query, w_key, w_value, w_output, b_output, query_position, key_position,
             expand, keep, to_few, to_many, y,
         )  # fmt: skip
         ctx.set_materialize_grads(False)
-        return out, _release(seen, w_value), to_few, to_many, y
+        return out, seen, to_few, to_many, y
 
     @staticmethod
-    def backward(ctx, d_out, d_seen_heads, d_to_few, d_to_many, d_y):
+    def backward(ctx, d_out, d_seen, d_to_few, d_to_many, d_y):
         (
             few_mask, x, compress, norm, norm_bias, query, key, value,
-            w_query, b_query, w_key, w_value, w_output, b_output, waves, to_query, to_key,
+            w_query, b_query, w_key, w_value, w_output, b_output, query_position, key_position,
             expand, keep, to_few, to_many, y,
         ) = ctx.saved_tensors  # fmt: skip
-        needs_x, needs_compress, needs_expand = (ctx.needs_input_grad[i] for i in (3, 4, 20))
-        num_heads, number = key.size(2), key.size(1)
-        tokens, mean, rstd = torch.native_layer_norm(y, y.shape[-1:], norm, norm_bias, ctx.eps)
+        needs_x, needs_compress, needs_expand = (ctx.needs_input_grad[i] for i in (3, 4, 19))
         d_x = d_compress = d_compress_bias = d_expand = d_expand_bias = None
-        d_to_query = d_to_key = None
 
-        # The many tokens listened: x' = x + keep (GELU(to_few values) U + c).
         values = _values(few_mask, value, w_output, b_output)
         heard = torch.bmm(to_few.mT, values)
-        d_heard = torch.zeros_like(heard) if d_out is None else d_out.to(heard.dtype)
-        if expand is not None and d_out is not None:
+        if d_out is None:
+            d_heard = torch.zeros_like(heard)
+        elif expand is None:
+            d_heard = d_out
+        else:
+            d_heard = d_out.to(heard.dtype)
             if needs_expand:
                 d_expand, d_expand_bias = _expand_gradients(d_heard, F.gelu(heard), keep)
             d_heard = d_heard @ expand if keep is None else (d_heard @ expand) * keep
         d_heard = aten.gelu_backward(d_heard, heard)
-        d_values = torch.bmm(to_few, d_heard)
         d_to_few = _plus(torch.bmm(values, d_heard.mT), d_to_few)
-        del heard, d_heard
-        by_head = (num_heads, number)
-        d_scores = aten._softmax_backward_data(
-            d_to_few.unflatten(1, by_head), to_few.unflatten(1, by_head), 2, to_few.dtype
-        ).flatten(1, 2)
+        d_values = torch.bmm(to_few, d_heard)
+        del heard, d_heard  # as early as it can be: this is where memory is at its peak
         if few_mask is not None:
             d_values = d_values * few_mask.any(dim=1)[:, None, None]
-        d_b_output = d_values.sum(dim=(0, 1)) / num_heads
+        d_b_output = d_values.sum(dim=(0, 1)) / value.size(2)
         d_value, d_w_output = _release(d_values, w_output), _pair(value, d_values)
-        columns = _absorb(key, w_query)
-        d_columns = torch.bmm(d_scores, tokens)
-        if waves is not None:
-            d_moved = d_scores @ waves
-            d_to_query = (columns.mT @ d_moved).sum(dim=0)
-            d_columns = d_columns + d_moved @ to_query.mT
-        d_bias = d_scores.sum(dim=2).unflatten(1, by_head).mT.unsqueeze(-1)
-        d_b_query = (key * d_bias).sum(dim=(0, 1)).flatten()
-        d_key = _release(d_columns, w_query) + d_bias * b_query.unflatten(0, (num_heads, -1))
-        d_w_query = _pair(key, d_columns)
-        d_tokens = torch.bmm(d_scores.mT, columns)
 
-        # The few tokens saw: seen = to_many (tokens + positions).
-        if d_seen_heads is None:
-            d_seen_heads = torch.zeros_like(value)
-        d_seen = _absorb(d_seen_heads, w_value)
-        seen = torch.bmm(to_many, tokens)
+        tokens, mean, rstd = torch.native_layer_norm(y, y.shape[-1:], norm, norm_bias, ctx.eps)
+        d_queries, d_key, d_w_query, d_b_query = _attention_to_few_backward(
+            d_to_few, to_few, _plus(tokens, query_position), key, w_query, b_query
+        )
+        d_query_position = _gradient_like(query_position, d_queries)
+
+        tokens = _plus(tokens, key_position)
+        d_seen = torch.zeros_like(value) if d_seen is None else d_seen
+        d_w_value, d_seen = _pair(d_seen, torch.bmm(to_many, tokens)), _absorb(d_seen, w_value)
         d_to_many = _plus(torch.bmm(d_seen, tokens.mT), d_to_many)
-        if waves is not None:
-            where = to_many @ waves
-            seen = seen + where @ to_key.mT
-            d_to_key = (d_seen.mT @ where).sum(dim=0)
-            d_to_many = d_to_many + (d_seen @ to_key) @ waves.mT
-        d_w_value = _pair(d_seen_heads, seen)
-        d_scores = aten._softmax_backward_data(d_to_many, to_many, -1, to_many.dtype)
-        rows = _absorb(query, w_key)
-        d_rows = torch.bmm(d_scores, tokens)
-        if waves is not None:
-            d_moved = d_scores @ waves
-            d_to_key = d_to_key + (rows.mT @ d_moved).sum(dim=0)
-            d_rows = d_rows + d_moved @ to_key.mT
-        d_query, d_w_key = _release(d_rows, w_key), _pair(query, d_rows)
-        d_tokens.baddbmm_(to_many.mT, d_seen)
-        d_tokens.baddbmm_(d_scores.mT, rows)
+        d_keys, d_query, d_w_key = _attention_to_many_backward(
+            d_to_many, to_many, tokens, query, w_key
+        )
+        del tokens
+        d_keys = torch.baddbmm(d_keys, to_many.mT, d_seen)
+        d_key_position = _gradient_like(key_position, d_keys)
 
+        d_tokens = d_queries + d_keys
+        del d_queries, d_keys
         d_tokens, d_norm, d_norm_bias = aten.native_layer_norm_backward(
             d_tokens, y, y.shape[-1:], mean, rstd, norm, norm_bias, [True] * 3
         )
@@ -296,16 +245,69 @@ class _Exchange(torch.autograd.Function):
             if needs_compress:
                 d_compress = flat.mT @ x.to(compress.dtype).flatten(0, -2)
                 d_compress_bias = flat.sum(dim=0)
-            if needs_x:
-                if d_out is None:
-                    d_x = d_tokens @ compress
-                else:
-                    d_x = _add_product(d_out.clone(), d_tokens, compress)
+            if needs_x and d_out is None:
+                d_x = d_tokens @ compress
+            elif needs_x:
+                d_x = _add_product(d_out, d_tokens, compress)
         return (
             None, None, None, d_x, d_compress, d_compress_bias, d_norm, d_norm_bias, d_query, d_key,
-            d_value, d_w_query, d_b_query, d_w_key, d_w_value, d_w_output, d_b_output, None,
-            d_to_query, d_to_key, d_expand, d_expand_bias, None,
+            d_value, d_w_query, d_b_query, d_w_key, d_w_value, d_w_output, d_b_output,
+            d_query_position, d_key_position, d_expand, d_expand_bias, None,
         )  # fmt: skip
+
+
+# Both attentions are [B, H * M, N]: a softmax over rows of M numbers each would be slow.
+
+
+def _attention_to_few(
+    tokens: Tensor, key: Tensor, few_mask: Tensor | None, w_query: Tensor, b_query: Tensor
+) -> Tensor:
+    """How much each of the many takes from each of the few, which sums to 1 over M."""
+    heads, number = key.size(2), key.size(1)
+    bias = (key * b_query.unflatten(0, (heads, -1))).sum(-1).mT.flatten(1).unsqueeze(2)
+    scores = torch.baddbmm(bias, _absorb(key, w_query), tokens.mT).unflatten(1, (heads, number))
+    if few_mask is not None:
+        scores.masked_fill_(_hidden(few_mask)[:, None, :, None], -torch.inf)
+    return scores.softmax(dim=2).flatten(1, 2)
+
+
+def _attention_to_few_backward(
+    d_attention: Tensor,
+    attention: Tensor,
+    tokens: Tensor,
+    key: Tensor,
+    w_query: Tensor,
+    b_query: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the tokens, of the keys, of the weight and of the bias."""
+    sizes = (key.size(2), key.size(1))
+    d_scores = aten._softmax_backward_data(
+        d_attention.unflatten(1, sizes), attention.unflatten(1, sizes), 2, attention.dtype
+    ).flatten(1, 2)
+    d_rows = torch.bmm(d_scores, tokens)
+    d_bias = d_scores.sum(dim=2).unflatten(1, sizes).mT.unsqueeze(-1)
+    d_key = _release(d_rows, w_query) + d_bias * b_query.unflatten(0, (sizes[0], -1))
+    d_b_query = (key * d_bias).sum(dim=(0, 1)).flatten()
+    d_tokens = torch.bmm(d_scores.mT, _absorb(key, w_query))
+    return d_tokens, d_key, _pair(key, d_rows), d_b_query
+
+
+def _attention_to_many(tokens: Tensor, query: Tensor, mask: Tensor | None, w_key: Tensor) -> Tensor:
+    """How much each of the few takes from each of the many, which sums to 1 over N."""
+    scores = torch.bmm(_absorb(query, w_key), tokens.mT)
+    if mask is not None:
+        scores.masked_fill_(_hidden(mask)[:, None], -torch.inf)
+    return scores.softmax(dim=-1)
+
+
+def _attention_to_many_backward(
+    d_attention: Tensor, attention: Tensor, tokens: Tensor, query: Tensor, w_key: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the tokens, of the queries and of the weight."""
+    d_scores = aten._softmax_backward_data(d_attention, attention, -1, attention.dtype)
+    d_rows = torch.bmm(d_scores, tokens)
+    d_tokens = torch.bmm(d_scores.mT, _absorb(query, w_key))
+    return d_tokens, _release(d_rows, w_key), _pair(query, d_rows)
 
 
 def _absorb(few: Tensor, weight: Tensor) -> Tensor:
@@ -341,7 +343,7 @@ def _add_expanded(
         out = x + bias
     else:
         out, narrow = torch.addcmul(x, keep.to(x.dtype), bias.to(x.dtype)), narrow * keep
-    return _add_product(out, narrow, expand.mT)
+    return _add_product(out, narrow, expand.mT, in_place=True)
 
 
 def _expand_gradients(d_out: Tensor, narrow: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -352,13 +354,22 @@ def _expand_gradients(d_out: Tensor, narrow: Tensor, keep: Tensor | None) -> tup
     return d_expand, d_out.mT @ keep.expand(*narrow.shape[:2], 1).flatten()
 
 
-def _add_product(wide: Tensor, narrow: Tensor, weight: Tensor) -> Tensor:
-    """``wide + narrow @ weight``, in place."""
+def _add_product(wide: Tensor, narrow: Tensor, weight: Tensor, *, in_place: bool = False) -> Tensor:
+    """``wide + narrow @ weight``."""
     if wide.dtype != narrow.dtype:
-        return wide.add_(narrow @ weight)
-    wide.flatten(0, 1).addmm_(narrow.flatten(0, 1), weight)
-    return wide
+        return wide + narrow @ weight
+    flat = wide.flatten(0, 1)
+    # Not addmm_, which torch's FlopCounterMode does not count.
+    out = flat if in_place else None
+    return torch.addmm(flat, narrow.flatten(0, 1), weight, out=out).view_as(wide)
 
 
 def _plus(tensor: Tensor, more: Tensor | None) -> Tensor:
     return tensor if more is None else tensor + more
+
+
+def _gradient_like(position: Tensor | None, d_tokens: Tensor) -> Tensor | None:
+    """Of positions that all clips share, the sum over the clips."""
+    if position is None or position.dim() == 3:
+        return None if position is None else d_tokens
+    return d_tokens.sum(dim=0)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
 from gasmcast.nn import absorbed_attention
-from gasmcast.nn.absorbed_attention import Ends, FewTokens, HeadWeights, Positions
+from gasmcast.nn.absorbed_attention import Ends, FewTokens, HeadWeights
 from gasmcast.nn.multi_head_attention import MultiHeadAttention
 from gasmcast.nn.plain_modules import is_plain
 from gasmcast.nn.position_encoding import FourierPositionEncoding
@@ -225,7 +225,7 @@ class BottleneckCrossAttention(nn.Module):
         many = int(tokens[1].size(1) > tokens[0].size(1))
         stream, attention = streams[many], self.cross_attention
         linears = (attention.query, attention.key, attention.value, attention.output)
-        x, weight, positions = tokens[many], attention.query.weight, stream.positions
+        x, weight = tokens[many], attention.query.weight
         absorbs = (
             absorbed_attention.is_worthwhile(
                 x.size(1), tokens[1 - many].size(1), weight.size(1), attention.num_heads
@@ -235,11 +235,6 @@ class BottleneckCrossAttention(nn.Module):
             and all(
                 is_plain(part, nn.Linear) for part in (*linears, stream.compress, stream.expand)
             )
-            and all(
-                is_plain(part, FourierPositionEncoding) and is_plain(part.mix, nn.Linear)
-                for part in (stream.query_position, stream.key_position)
-            )
-            and (positions is None or not positions.requires_grad)
             and (x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type))
             and not torch.compiler.is_exporting()
             and not torch.jit.is_tracing()
@@ -270,10 +265,9 @@ class BottleneckCrossAttention(nn.Module):
         )
         positions = None
         if stream.positions is not None:
-            positions = Positions(
-                stream.query_position.waves(stream.positions),
-                stream.query_position.mix.weight,
-                stream.key_position.mix.weight,
+            positions = (
+                stream.query_position(stream.positions),
+                stream.key_position(stream.positions),
             )
         exchanged = absorbed_attention.exchange(
             y[many],

@@ -122,14 +122,15 @@ def fuse_and_pool(
         return *means, weights if return_attention else []
 
     check_streams(*x, layers[0].sem_compress.in_features, layers[0].mot_compress.in_features)
+    places = semantic_positions, motion_positions, *masks
+    streams_of_layers = [layer.streams(*x, *places) for layer in layers]  # checks what came
     sides = [
         _Expanding(existing(tokens, mask), mask)
         if maps is None
         else _Merged(existing(tokens, mask), mask, maps)
         for tokens, mask, maps in zip(x, masks, merged, strict=True)
     ]
-    for layer in layers:
-        streams = layer.streams(*x, semantic_positions, motion_positions, *masks)
+    for layer, streams in zip(layers, streams_of_layers, strict=True):
         y = [side.read(stream) for side, stream in zip(sides, streams, strict=True)]
         updates, layer_weights = layer.attend(y, streams, return_attention=return_attention)
         for side, stream, update in zip(sides, streams, updates, strict=True):

@@ -34,14 +34,12 @@ class FourierPositionEncoding(nn.Module):
 
     def forward(self, positions: Tensor | None) -> Tensor | float:
         """Encode; see the class for equation and shapes."""
-        return 0.0 if positions is None else self.mix(self.waves(positions))
-
-    def waves(self, positions: Tensor) -> Tensor:
-        """Sines and cosines alone, [..., 2 d K], in the type of the learned map."""
+        if positions is None:
+            return 0.0
         if positions.size(-1) != self.position_dim:
             raise ValueError(
                 f"positions must be [..., {self.position_dim}], got {list(positions.shape)}"
             )
         angles = (positions.unsqueeze(-1) * self.frequencies).flatten(-2)
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return waves.to(self.mix.weight.dtype)
+        return self.mix(waves.to(self.mix.weight.dtype))

@@ -5,8 +5,15 @@ import torch
 from torch import nn
 
 from gasmcast import BottleneckCrossAttention
-from gasmcast.nn import MultiHeadAttention
+from gasmcast.nn import CrossAttention, MultiHeadAttention
 from gasmcast.nn.position_encoding import FourierPositionEncoding
+
+
+@pytest.fixture(params=["bottleneck", "full width"])
+def any_layer(request):
+    if request.param == "bottleneck":
+        return small_layer()
+    return CrossAttention(12, 10, num_heads=2)
 
 
 def small_layer(fresh: bool = False) -> BottleneckCrossAttention:
@@ -66,10 +73,39 @@ def test_equals_torch_multihead_attention():
     torch.testing.assert_close(ours(query, keys, mask), expected)  # the fused kernel
 
 
-def test_default_shapes():
-    layer = BottleneckCrossAttention()
-    semantic, motion = layer(torch.randn(2, 196, 768), torch.randn(2, 8, 512))
+def test_full_width_is_torch_multihead_attention_with_norm_positions_and_residual():
+    torch.manual_seed(0)
+    layer = CrossAttention(12, 10, num_heads=2).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    semantic, motion, *places = (tensor.double() for tensor in inputs())
+    mask = torch.rand(3, 6) > 0.3
+    mask[:, 0] = True
+    sem = layer.sem_norm(semantic) + layer.sem_position(places[0])
+    mot = layer.mot_norm(motion) + layer.mot_position(places[1])
+    got = layer(semantic, motion, *places, semantic_mask=mask)
+    for ours, query, keys, x, out, hidden in (
+        (layer.sem_attention, sem, mot, semantic, got[0][mask], None),
+        (layer.mot_attention, mot, sem, motion, got[1], ~mask),
+    ):
+        dim, kv_dim = query.size(-1), keys.size(-1)
+        theirs = nn.MultiheadAttention(dim, 2, kdim=kv_dim, vdim=kv_dim, batch_first=True).double()
+        with torch.no_grad():
+            theirs.q_proj_weight.copy_(ours.query.weight)
+            theirs.k_proj_weight.copy_(ours.key.weight)
+            theirs.v_proj_weight.copy_(ours.value.weight)
+            theirs.in_proj_bias.zero_()
+            theirs.in_proj_bias[:dim].copy_(ours.query.bias)
+            theirs.out_proj.load_state_dict(ours.output.state_dict())
+        expected = x + theirs(query, keys, keys, key_padding_mask=hidden)[0]
+        torch.testing.assert_close(out, expected[mask] if hidden is None else expected)
+
+
+@pytest.mark.parametrize("kind", [BottleneckCrossAttention, CrossAttention])
+def test_default_shapes(kind):
+    semantic, motion = kind()(torch.randn(2, 196, 768), torch.randn(2, 8, 512))
     assert (semantic.shape, motion.shape) == ((2, 196, 768), (2, 8, 512))
+    layer = BottleneckCrossAttention()
     assert layer.sem_compress.out_features == layer.mot_compress.out_features == 256
 
 
@@ -80,8 +116,8 @@ def test_a_fresh_layer_is_the_identity():
     assert torch.equal(out[1], motion)
 
 
-def test_weights_of_both_directions():
-    out = small_layer()(*inputs(), return_attention=True)
+def test_weights_of_both_directions(any_layer):
+    out = any_layer(*inputs(), return_attention=True)
     assert out[2].semantic_to_motion.shape == (3, 2, 6, 4)
     assert out[2].motion_to_semantic.shape == (3, 2, 4, 6)
     for weights in out[2]:
@@ -134,14 +170,14 @@ def test_one_layer_by_the_equations(return_attention):
     torch.testing.assert_close(out[1], motion + expand(mot_update, "mot"))
 
 
-def test_returning_attention_changes_nothing():
-    layer, arguments = small_layer(), inputs()
+def test_returning_attention_changes_nothing(any_layer):
+    layer, arguments = any_layer, inputs()
     for a, b in zip(layer(*arguments), layer(*arguments, return_attention=True), strict=False):
         torch.testing.assert_close(a, b)
 
 
-def test_masked_tokens_change_nothing():
-    layer, (semantic, motion, sem_pos, mot_pos) = small_layer(), inputs()
+def test_masked_tokens_change_nothing(any_layer):
+    layer, (semantic, motion, sem_pos, mot_pos) = any_layer, inputs()
     semantic_mask, motion_mask = torch.ones(3, 6).bool(), torch.ones(3, 4).bool()
     semantic_mask[0, 4:] = motion_mask[1, 0] = False
     masks = {"semantic_mask": semantic_mask, "motion_mask": motion_mask}
@@ -149,8 +185,12 @@ def test_masked_tokens_change_nothing():
     semantic, motion = semantic.clone(), motion.clone()
     semantic[~semantic_mask], motion[~motion_mask] = torch.nan, -99.0
     changed = layer(semantic, motion, sem_pos, mot_pos, **masks)
-    assert torch.equal(out[0][semantic_mask], changed[0][semantic_mask])
-    assert torch.equal(out[1][motion_mask], changed[1][motion_mask])
+    assert torch.equal(out[0], changed[0])
+    assert torch.equal(out[1], changed[1])
+    assert not out[0][~semantic_mask].any()
+    assert not out[1][~motion_mask].any()
+    (changed[0].square().sum() + changed[1].square().sum()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
     # and equal the clip without them
     alone = layer(semantic[:1, :4], motion[:1], sem_pos[:4], mot_pos)
     torch.testing.assert_close(out[0][:1, :4], alone[0])
@@ -166,8 +206,8 @@ def test_a_stream_without_tokens_adds_nothing_but_biases(return_attention):
     torch.testing.assert_close(out[0], semantic + layer.sem_expand.bias)
 
 
-def test_permuting_tokens_with_their_positions_permutes_the_result():
-    layer, (semantic, motion, sem_pos, mot_pos) = small_layer(), inputs()
+def test_permuting_tokens_with_their_positions_permutes_the_result(any_layer):
+    layer, (semantic, motion, sem_pos, mot_pos) = any_layer, inputs()
     order = torch.randperm(6)
     out = layer(semantic, motion, sem_pos, mot_pos)
     permuted = layer(semantic[:, order], motion, sem_pos[order], mot_pos)
@@ -175,15 +215,15 @@ def test_permuting_tokens_with_their_positions_permutes_the_result():
     torch.testing.assert_close(permuted[1], out[1])
 
 
-def test_positions_matter():
-    layer, (semantic, motion, sem_pos, mot_pos) = small_layer(), inputs()
+def test_positions_matter(any_layer):
+    layer, (semantic, motion, sem_pos, mot_pos) = any_layer, inputs()
     out = layer(semantic, motion, sem_pos, mot_pos)
     assert not torch.allclose(layer(semantic, motion, sem_pos.flip(0), mot_pos)[1], out[1])
     assert not torch.allclose(layer(semantic, motion, sem_pos, mot_pos.flip(0))[0], out[0])
 
 
-def test_every_parameter_gets_a_gradient():
-    layer = small_layer()
+def test_every_parameter_gets_a_gradient(any_layer):
+    layer = any_layer
     semantic, motion = layer(*inputs())
     (semantic.pow(2).sum() + motion.pow(2).sum()).backward()
     for name, parameter in layer.named_parameters():
@@ -200,10 +240,12 @@ def test_position_encoding_by_hand():
     assert encoding(None) == 0.0
 
 
-def test_drop_path_skips_clips_in_training_only():
+@pytest.mark.parametrize("kind", [BottleneckCrossAttention, CrossAttention])
+def test_drop_path_skips_clips_in_training_only(kind):
     torch.manual_seed(0)
-    layer = BottleneckCrossAttention(12, 10, 8, 2, drop_path=0.5)
-    nn.init.ones_(layer.sem_expand.bias)
+    layer = kind(12, 10, num_heads=2, drop_path=0.5)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
     semantic, motion, *positions = inputs(batch=64)
     skipped = (layer(semantic, motion, *positions)[0] == semantic).all(dim=(1, 2))
     assert 10 < int(skipped.sum()) < 54
@@ -219,14 +261,14 @@ def test_drop_path_skips_clips_in_training_only():
         ((6, 12), (3, 4, 10), r"\[6, 12\] and \[3, 4, 10\]"),
     ],
 )
-def test_shapes_that_do_not_fit(semantic, motion, shown):
+def test_shapes_that_do_not_fit(any_layer, semantic, motion, shown):
     message = r"expected semantic \[B, P, 12\] and motion \[B, S, 10\], got " + shown
     with pytest.raises(ValueError, match=message):
-        small_layer()(torch.zeros(semantic), torch.zeros(motion))
+        any_layer(torch.zeros(semantic), torch.zeros(motion))
 
 
-def test_masks_and_positions_that_do_not_fit():
-    layer, (semantic, motion, sem_pos, mot_pos) = small_layer(), inputs()
+def test_masks_and_positions_that_do_not_fit(any_layer):
+    layer, (semantic, motion, sem_pos, mot_pos) = any_layer, inputs()
     with pytest.raises(ValueError, match=r"motion_mask must be bool \[3, 4\], got torch.bool"):
         layer(semantic, motion, motion_mask=torch.ones(4).bool())
     with pytest.raises(ValueError, match=r"semantic_mask must be bool \[3, 6\], got torch.float32"):
@@ -239,6 +281,9 @@ def test_masks_and_positions_that_do_not_fit():
 def test_other_errors_say_what_came():
     with pytest.raises(ValueError, match="num_heads must divide dim, got num_heads=3 and dim=8"):
         BottleneckCrossAttention(12, 10, 8, num_heads=3)
+    with pytest.raises(ValueError, match="num_heads must divide dim, got num_heads=4 and dim=10"):
+        CrossAttention(12, 10, num_heads=4)
     semantic, motion, *_ = inputs()
-    with pytest.raises(ValueError, match=r"positions must be \[..., 2\], got \[6, 3\]"):
-        small_layer()(semantic, motion, torch.zeros(6, 3))
+    for layer in (small_layer(), CrossAttention(12, 10, num_heads=2)):
+        with pytest.raises(ValueError, match=r"positions must be \[..., 2\], got \[6, 3\]"):
+            layer(semantic, motion, torch.zeros(6, 3))

@@ -16,8 +16,8 @@ from gasmcast import (
     generate_spatial_positions,
     generate_temporal_positions,
 )
-from gasmcast.nn.pooled_fusion import masked_mean
 from gasmcast.nn import GraphAttentionLayer
+from gasmcast.nn.pooled_fusion import masked_mean
 from small import IMAGE_SIZE, small_model
 
 # None of them the default; small_model has the widths and heads of WIDTHS.
