@@ -44,7 +44,10 @@ def main(
         print(f"{probability:7.2%}  {name}")
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)
-        for draw in (visualize_graph_attention, visualize_cross_attention_layers):
+        draws = [visualize_graph_attention]
+        if model.gasm_cast.fusion_layers:  # late fusion has none
+            draws.append(visualize_cross_attention_layers)
+        for draw in draws:
             path = pictures / f"{video.stem}_{draw.__name__.removeprefix('visualize_')}.png"
             draw(model, video, path)
             print(f"written: {path}")

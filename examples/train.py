@@ -75,7 +75,9 @@ class Model:
         motion_extractor: How it moves.
         image_size: Height and width of the clips in pixels.
         num_frames: Frames a clip is sampled to.
-        bottleneck_dim: Width of the cross-attention.
+        fusion: What the streams meet in: bottleneck, cross_attention (the simple baseline, at full
+            width) or late (nothing but the classifier).
+        bottleneck_dim: Width of the bottleneck.
         num_heads: Heads of graph and cross-attention.
         similarity_threshold: Cosine similarity that ties two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
@@ -88,6 +90,7 @@ class Model:
     motion_extractor: MotionExtractor = field(default_factory=MotionExtractor)
     image_size: int = 224
     num_frames: int = 16
+    fusion: Literal["bottleneck", "cross_attention", "late"] = "bottleneck"
     bottleneck_dim: int = 256
     num_heads: int = 8
     similarity_threshold: float = 0.8

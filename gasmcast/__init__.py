@@ -34,6 +34,7 @@ _HOMES = {
     "gasmcast.nn": [
         "GASMCAST",
         "BottleneckCrossAttention",
+        "CrossAttention",
         "FusedGATv2Conv",
         "GraphAttentionLayer",
         "MotionGraphAttention",

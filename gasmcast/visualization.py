@@ -133,9 +133,11 @@ def visualize_cross_attention_layers(
     Raises:
         VideoReadError: The file cannot be read.
         FileNotFoundError: The folder of ``save_path`` is not there.
-        ValueError: ``save_path`` ends in no picture format.
+        ValueError: ``save_path`` ends in no picture format; the model has no fusion layers.
     """
     _check_save_path(save_path)
+    if not model.gasm_cast.fusion_layers:
+        raise ValueError('the model has no fusion layers to show: it was made with fusion="late"')
     clip = load_clip(model, video)
     title, maps = _run(model, clip)
     grid_size = model.semantic_extractor.grid_size

@@ -274,3 +274,23 @@ def test_mixed_precision_trains(clip):
 def test_compiles(model, clip):
     compiled = torch.compile(model, backend="eager")
     torch.testing.assert_close(compiled(clip), model(clip))
+
+
+@pytest.mark.parametrize("fusion", ["bottleneck", "cross_attention", "late"])
+def test_fused_for_inference(fusion, tmp_path):
+    torch.manual_seed(0)
+    model = small_model(fusion=fusion)
+    for layer in model.gasm_cast.fusion_layers:
+        for parameter in layer.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    clip = torch.rand(1, 16, 3, IMAGE_SIZE, IMAGE_SIZE)
+    fused = model.fuse_for_inference()
+    model.eval()
+    expected, maps = model(clip, return_attention=True)
+    logits, fused_maps = fused(clip, return_attention=True)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(fused_maps.semantic_graph.attention, maps.semantic_graph.attention)
+    assert not any(parameter.requires_grad for parameter in fused.parameters())
+    fused.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(clip), expected)

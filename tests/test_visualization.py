@@ -136,3 +136,12 @@ def test_wrong_input_is_named_before_any_work(draw, model, video, tmp_path):
     ):
         draw(model, torch.zeros(3, 8, 8))
     assert not list(tmp_path.iterdir())
+
+
+def test_late_fusion_has_no_layers_to_show(video):
+    model = small_model(fusion="late")
+    with pytest.raises(
+        ValueError, match="the model has no fusion layers to show: it was made with"
+    ):
+        visualize_cross_attention_layers(model, video)
+    assert visualize_graph_attention(model, video).axes

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from gasmcast import GASMCAST, generate_spatial_positions, generate_temporal_positions
+from gasmcast.nn import CrossAttention
 
 
 @pytest.fixture
@@ -75,6 +76,35 @@ def test_all_attention_comes_back(fuse):
         assert layer.motion_to_semantic.shape == (2, 4, 4, 6)
     # The maps belong to different layers: the first is made before any fusion.
     assert not torch.equal(maps.basic.semantic_to_motion, maps.action.semantic_to_motion)
+
+
+@pytest.mark.parametrize("fusion", ["cross_attention", "late"])
+def test_other_fusions(fusion):
+    torch.manual_seed(0)
+    fuse = GASMCAST(16, 12, fusion=fusion, num_heads=4)
+    semantic, motion = torch.randn(2, 6, 16), torch.randn(2, 4, 12)
+    *out, maps = fuse(semantic, motion, *POSITIONS, return_attention=True)
+    refined = fuse.semantic_graph(semantic, POSITIONS[0]), fuse.motion_graph(motion, POSITIONS[1])
+    if fusion == "late":
+        assert fuse.fusion_layers == []
+        assert not any(name.startswith("layer") for name, _ in fuse.named_parameters())
+        assert torch.equal(out[0], refined[0])
+        assert torch.equal(out[1], refined[1])
+    else:
+        assert [type(layer) for layer in fuse.fusion_layers] == [CrossAttention] * 3
+        assert maps.action.semantic_to_motion.shape == (2, 4, 6, 4)
+        for layer in fuse.fusion_layers:
+            refined = layer(*refined, *POSITIONS)
+        torch.testing.assert_close(out, list(refined))
+    sum(tokens.square().sum() for tokens in out).backward()
+    for name, parameter in fuse.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_fusion_that_is_not_there():
+    message = 'fusion must be "bottleneck", "cross_attention" or "late", got \'early\''
+    with pytest.raises(ValueError, match=message):
+        GASMCAST(fusion="early")
 
 
 def test_every_parameter_gets_a_gradient(fuse):

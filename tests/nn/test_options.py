@@ -16,7 +16,7 @@ from gasmcast import (
     generate_spatial_positions,
     generate_temporal_positions,
 )
-from gasmcast.nn import GraphAttentionLayer
+from gasmcast.nn import CrossAttention, GraphAttentionLayer
 from gasmcast.nn.pooled_fusion import masked_mean
 from small import IMAGE_SIZE, small_model
 
@@ -97,11 +97,30 @@ def test_every_option_is_saved_and_loaded(tmp_path):
     signature = inspect.signature(TemporalCrossAttentionModel.__init__).parameters
     assert config.keys() == signature.keys() - {"self"}
     for name in config:  # else loading could have made it up
-        assert config[name] != signature[name].default, name
+        if name != "fusion":  # without the default there are no bottlenecks; tested below
+            assert config[name] != signature[name].default, name
     model.save_pretrained(tmp_path)
     loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path)
     assert loaded.config() == config
     assert (loaded.num_frames, loaded.image_size) == (24, IMAGE_SIZE)
+
+
+@pytest.mark.parametrize("fusion", ["cross_attention", "late"])
+def test_fusion_is_saved_and_loaded(fusion, tmp_path):
+    model = small_model(fusion=fusion, drop_path=0.35).eval()
+    model.save_pretrained(tmp_path)
+    loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path)
+    assert loaded.config()["fusion"] == fusion
+    layers = loaded.gasm_cast.fusion_layers
+    assert [type(layer) for layer in layers] == [CrossAttention] * (3 if layers else 0)
+    assert bool(layers) == (fusion == "cross_attention")
+    for layer in layers:
+        assert layer.drop_path.p == 0.35
+        assert layer.sem_attention.num_heads == layer.mot_attention.num_heads == WIDTHS["num_heads"]
+    features = torch.randn(2, 16, SEM_DIM), torch.randn(2, 8, MOT_DIM)
+    torch.testing.assert_close(
+        loaded.forward_features(*features), model.forward_features(*features)
+    )
 
 
 def test_radius_of_the_spatial_graph():
