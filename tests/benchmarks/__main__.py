@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks import gatv2, graphs, segments
+from benchmarks import fusion, gatv2, graphs, segments
 from benchmarks.measure import Effort
 from benchmarks.page import write_section
 
@@ -22,6 +22,7 @@ BENCHMARKS = {
     "gatv2": gatv2.run,
     "gatv2-sizes": gatv2.run_sizes,
     "segments": segments.run,
+    "fusion": fusion.run,
 }
 
 

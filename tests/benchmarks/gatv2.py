@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv
 
 from benchmarks.machine import Machine
-from benchmarks.measure import MIB, Effort, Measured, Way, measure
+from benchmarks.measure import MIB, Effort, Measured, Way, kept_bytes, measure
 from benchmarks.page import rounds, table, timings
 from gasmcast.graphs import build_temporal_graph
 from gasmcast.nn import FusedGATv2Conv, force_gatv2_backend, gatv2_backend
@@ -211,11 +211,11 @@ def _ways(case: Case, effort: Effort, names: tuple[str, ...], backward: bool) ->
     linear = nn.ModuleList(nn.Linear(case.width, case.width, **settings) for _ in range(2))
 
     def step(module: nn.Module, forward: Callable[[], list[Tensor]]) -> object:
-        x.grad = None
-        module.zero_grad()
         outputs = forward()
         if backward:
             torch.autograd.backward(outputs, grads[: len(outputs)])
+            module.zero_grad()  # nothing is left behind, so that the next call's memory is its own
+            x.grad = None
         return outputs
 
     def of(layer: GATv2Conv, *more: Tensor) -> Callable[[], object]:
@@ -275,23 +275,3 @@ def check_same(theirs: Callable[[], Tensor], ours: Callable[[], Tensor]) -> None
     difference = (output - expected).abs().max() / expected.abs().max()
     if not difference < tolerance:
         raise RuntimeError(f"the layers differ by {difference:.1e} of the largest output")
-
-
-def kept_bytes(forward: Callable[[], object]) -> int:
-    """Bytes of what autograd keeps of a forward pass, parameters and inputs not counted.
-
-    Each storage counts once, and whole.
-    """
-    storages: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        base = tensor if tensor._base is None else tensor._base
-        if not base.is_leaf or not base.requires_grad:
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = forward()
-    del result
-    return sum(storages.values())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 MIB = 2**20
@@ -185,6 +186,26 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu", memory: str = "t
         live += change.nbytes()
         peak = max(peak, live)
     return peak
+
+
+def kept_bytes(forward: Callable[[], object]) -> int:
+    """Bytes of what autograd keeps of a forward pass, parameters and inputs not counted.
+
+    Each storage counts once, and whole.
+    """
+    storages: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        base = tensor if tensor._base is None else tensor._base
+        if not base.is_leaf or not base.requires_grad:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward()
+    del result
+    return sum(storages.values())
 
 
 def _synchronize(device: str) -> None:

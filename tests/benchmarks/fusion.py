@@ -1,0 +1,399 @@
+"""The fusion stack against cross-attention at full width: operations, memory, time."""
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
+
+from benchmarks.fusion_rivals import AbsorbedVanilla, Vanilla
+from benchmarks.machine import Machine
+from benchmarks.measure import MIB, Effort, Way, kept_bytes, measure
+from benchmarks.page import rounds, table
+from benchmarks.smooth_features import smooth_features
+from gasmcast import GASMCAST, generate_spatial_positions, generate_temporal_positions
+from gasmcast.nn import BottleneckCrossAttention, CrossAttention, absorbed_attention
+from gasmcast.nn.pooled_fusion import fuse_and_pool, masked_mean, merge
+
+LAYERS, CLASSES = 3, 174
+VANILLA = "vanilla"
+FULL = "CrossAttention"
+ABSORBED = "vanilla, absorbed"
+PLAIN = "bottleneck, plain"
+OURS = "bottleneck"
+POOLED_VANILLA = "vanilla, pooled"
+POOLED_FULL = "CrossAttention, pooled"
+POOLED = "bottleneck, pooled"
+WAYS = (VANILLA, FULL, ABSORBED, PLAIN, OURS, POOLED_VANILLA, POOLED_FULL, POOLED)
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two streams to fuse.
+
+    Attributes:
+        clips: Clips B.
+        grid: Rows and columns of patches.
+        segments: Segments S.
+        sem_dim: Width of the patches.
+        mot_dim: Width of the segments.
+        dim: Width of the bottleneck.
+        heads: Heads of every attention.
+        dtype: Of everything.
+    """
+
+    clips: int
+    grid: tuple[int, int] = (14, 14)
+    segments: int = 8
+    sem_dim: int = 768
+    mot_dim: int = 512
+    dim: int = 256
+    heads: int = 8
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def name(self) -> str:
+        return f"{self.clips} clips, {str(self.dtype).removeprefix('torch.')}"
+
+
+TINY = Case(2, (3, 3), 3, 16, 12, 8, 2)
+CASES = tuple(
+    Case(clips, dtype=dtype) for dtype in (torch.float32, torch.bfloat16) for clips in (1, 8, 32)
+)
+
+
+class Stacks:
+    """Every stack over the same input.
+
+    Attributes:
+        modules: The layers, by name of the way.
+        forward: Forward passes, by name of the way.
+    """
+
+    def __init__(self, case: Case, device: str):
+        torch.manual_seed(0)
+        settings = {"device": device, "dtype": case.dtype}
+        shape = case.sem_dim, case.mot_dim
+        self.inputs = [
+            torch.randn(case.clips, number, width, **settings).requires_grad_()
+            for number, width in zip((case.patches, case.segments), shape, strict=True)
+        ]
+        places = [
+            generate_spatial_positions(case.grid).to(device),
+            generate_temporal_positions(2 * case.segments, case.segments).to(device),
+        ]
+        vanilla = _stack(lambda: Vanilla(*shape, case.heads), settings)
+        absorbed = _stack(lambda: AbsorbedVanilla(*shape, case.heads), settings)
+        absorbed.load_state_dict(vanilla.state_dict())
+        full = _stack(lambda: CrossAttention(*shape, case.heads), settings)
+        ours = _stack(lambda: BottleneckCrossAttention(*shape, case.dim, case.heads), settings)
+        for layer in ours:  # they start at zero
+            nn.init.normal_(layer.sem_expand.weight, std=0.02)
+            nn.init.normal_(layer.mot_expand.weight, std=0.02)
+
+        def tokens(layers: nn.ModuleList, *places: Tensor) -> list[Tensor]:
+            streams = self.inputs
+            for layer in layers:
+                streams = layer(*streams, *places)
+            return list(streams)
+
+        def plain() -> list[Tensor]:
+            with no_absorption():
+                return tokens(ours, *places)
+
+        def pooled(layers: nn.ModuleList, *places: Tensor) -> list[Tensor]:
+            return [masked_mean(stream, None) for stream in tokens(layers, *places)]
+
+        def pooled_ours() -> list[Tensor]:
+            return list(fuse_and_pool(ours, *self.inputs, *places)[:2])
+
+        self.modules = dict.fromkeys((PLAIN, OURS, POOLED), ours)
+        self.modules |= dict.fromkeys((VANILLA, POOLED_VANILLA), vanilla)
+        self.modules |= dict.fromkeys((FULL, POOLED_FULL), full) | {ABSORBED: absorbed}
+        self.forward: dict[str, Callable[[], list[Tensor]]] = {
+            VANILLA: partial(tokens, vanilla),
+            FULL: partial(tokens, full, *places),
+            ABSORBED: partial(tokens, absorbed),
+            PLAIN: plain,
+            OURS: partial(tokens, ours, *places),
+            POOLED_VANILLA: partial(pooled, vanilla),
+            POOLED_FULL: partial(pooled, full, *places),
+            POOLED: pooled_ours,
+        }
+        check_same(self.forward[VANILLA], self.forward[ABSORBED])
+        check_same(self.forward[PLAIN], self.forward[OURS])
+        check_same(lambda: [stream.mean(dim=1) for stream in tokens(ours, *places)], pooled_ours)
+
+    def step(self, name: str) -> Callable[[], None]:
+        """Forward, and backward to the input and to every parameter."""
+        return training_step(self.forward[name], self.modules[name], self.inputs)
+
+
+def training_step(
+    forward: Callable[[], list[Tensor]], module: nn.Module, inputs: list[Tensor]
+) -> Callable[[], None]:
+    """A call that leaves nothing behind, so that its memory is all its own."""
+    with torch.no_grad():
+        grads = [torch.randn_like(output) for output in forward()]
+
+    def step() -> None:
+        torch.autograd.backward(forward(), grads)
+        module.zero_grad()
+        for tensor in inputs:
+            tensor.grad = None
+
+    return step
+
+
+def run(effort: Effort) -> str:
+    """Measure all and return the section of the page."""
+    machine = Machine(effort.device, ())
+    cases = (TINY,) if effort.tiny else CASES
+    brief = replace(effort, seconds=effort.seconds / 4, min_rounds=min(effort.min_rounds, 5))
+    summary, details = [], []
+    for case in cases:
+        gc.collect()
+        rows, more = _measure_case(case, brief)
+        summary += rows
+        details += more
+        print(*rows, sep="\n", file=sys.stderr, flush=True)
+    heads = [_measure_head(case, brief) for case in cases if case.dtype is torch.float32]
+    inference = [
+        row for case in cases if case.dtype is torch.float32 for row in _inference(case, brief)
+    ]
+    parts = [
+        f"Measured on: {machine}.",
+        table(
+            (
+                "",
+                "against",
+                "FLOPs, forward",
+                "FLOPs, step",
+                "parameters",
+                "kept",
+                "peak",
+                "time, forward",
+                "time, step",
+            ),
+            summary,
+        ),
+        *details,
+        "**The whole head**, with graph attention, means and classifier, float32, against vanilla "
+        "fusion without graphs.",
+        table(
+            ("", "parameters, M", "of vanilla", "peak MiB", "of vanilla", "ms, step", "of vanilla"),
+            heads,
+        ),
+        "**Inference**, three layers to the two means, float32.",
+        table(("", "", "GFLOPs", "ms", "vanilla = 1"), inference),
+    ]
+    return "\n\n".join(parts)
+
+
+def _measure_case(case: Case, effort: Effort) -> tuple[list[list[object]], list[str]]:
+    """Rows of the summary, and the table of all ways."""
+    stacks = Stacks(case, effort.device)
+    steps = {name: stacks.step(name) for name in WAYS}
+    flops = {name: (flops_of(stacks.forward[name]), flops_of(steps[name])) for name in WAYS}
+    kept = {name: kept_bytes(stacks.forward[name]) for name in WAYS}
+    parameters = {name: number_of_parameters(stacks.modules[name]) for name in WAYS}
+    step = measure([Way(name, steps[name]) for name in WAYS], effort)
+    forward = measure([Way(name, torch.no_grad()(stacks.forward[name])) for name in WAYS], effort)
+
+    def row(name: str, reference: str) -> list[object]:
+        return [
+            f"{case.name}: {name}",
+            reference,
+            *(_percent(a / b) for a, b in zip(flops[name], flops[reference], strict=True)),
+            _percent(parameters[name] / parameters[reference]),
+            _percent(kept[name] / kept[reference]),
+            _percent(step.peak_bytes[name] / step.peak_bytes[reference]),
+            _percent(forward.ratio(name, reference).median),
+            _percent(step.ratio(name, reference).median),
+        ]
+
+    pairs = ((OURS, VANILLA), (OURS, FULL), (POOLED, POOLED_VANILLA), (POOLED, POOLED_FULL))
+    details = [
+        [
+            name,
+            *(f"{number / 1e9:.2f}" for number in flops[name]),
+            f"{parameters[name] / 1e6:.2f}",
+            f"{kept[name] / MIB:.1f}",
+            f"{step.peak_bytes[name] / MIB:.1f}",
+            forward.milliseconds(name),
+            step.milliseconds(name),
+            step.ratio(name, VANILLA) if name != VANILLA else 1,
+        ]
+        for name in WAYS
+    ]
+    header = (
+        "",
+        "GFLOPs, forward",
+        "GFLOPs, step",
+        "parameters, M",
+        "kept MiB",
+        "peak MiB",
+        "ms, forward",
+        "ms, step",
+        "vanilla = 1",
+    )
+    title = f"**{case.name}**, {rounds(step)}."
+    return [row(*pair) for pair in pairs], [title, table(header, details)]
+
+
+def _measure_head(case: Case, effort: Effort) -> list[object]:
+    """A row of the table of the whole head."""
+    stacks = Stacks(case, effort.device)
+    features = [
+        smooth_features(case.clips, case.grid, case.sem_dim).to(effort.device),
+        smooth_features(case.clips, (case.segments,), case.mot_dim).to(effort.device),
+    ]
+    places = [
+        generate_spatial_positions(case.grid),
+        generate_temporal_positions(2 * case.segments, case.segments),
+    ]
+    torch.manual_seed(0)
+    ours = nn.ModuleDict(
+        {
+            "gasm_cast": GASMCAST(
+                case.sem_dim, case.mot_dim, bottleneck_dim=case.dim, num_heads=case.heads
+            ),
+            "classifier": nn.Linear(case.sem_dim + case.mot_dim, CLASSES),
+        }
+    ).to(effort.device)
+    vanilla = nn.ModuleDict(
+        {
+            "layers": stacks.modules[VANILLA],
+            "classifier": nn.Linear(case.sem_dim + case.mot_dim, CLASSES),
+        }
+    ).to(effort.device)
+
+    def classify_ours() -> list[Tensor]:
+        means = ours["gasm_cast"].pooled(*features, *places)
+        return [ours["classifier"](torch.cat(means, dim=1))]
+
+    def classify_vanilla() -> list[Tensor]:
+        streams = features
+        for layer in vanilla["layers"]:
+            streams = layer(*streams)
+        means = [masked_mean(stream, None) for stream in streams]
+        return [vanilla["classifier"](torch.cat(means, dim=1))]
+
+    measured = measure(
+        [
+            Way(VANILLA, training_step(classify_vanilla, vanilla, [])),
+            Way(OURS, training_step(classify_ours, ours, [])),
+        ],
+        effort,
+    )
+    parameters, theirs = number_of_parameters(ours), number_of_parameters(vanilla)
+    peak = measured.peak_bytes
+    return [
+        case.name,
+        f"{parameters / 1e6:.2f}",
+        _percent(parameters / theirs),
+        f"{peak[OURS] / MIB:.1f}",
+        _percent(peak[OURS] / peak[VANILLA]),
+        measured.milliseconds(OURS),
+        measured.ratio(OURS, VANILLA),
+    ]
+
+
+def _inference(case: Case, effort: Effort) -> list[list[object]]:
+    """Rows of the table of inference."""
+    stacks = Stacks(case, effort.device)
+    layers = stacks.modules[OURS].eval().requires_grad_(False)
+    places = [
+        generate_spatial_positions(case.grid).to(effort.device),
+        generate_temporal_positions(2 * case.segments, case.segments).to(effort.device),
+    ]
+    merged = merge(layers)
+    calls = {
+        VANILLA: stacks.forward[POOLED_VANILLA],
+        FULL: stacks.forward[POOLED_FULL],
+        OURS: stacks.forward[POOLED],
+        "bottleneck, fused for inference": partial(
+            fuse_and_pool, layers, *stacks.inputs, *places, merged=merged
+        ),
+    }
+    calls = {name: torch.no_grad()(call) for name, call in calls.items()}
+    measured = measure([Way(name, call) for name, call in calls.items()], effort)
+    return [
+        [
+            f"{case.clips} clips",
+            name,
+            f"{flops_of(call) / 1e9:.2f}",
+            measured.milliseconds(name),
+            measured.ratio(name, VANILLA) if name != VANILLA else 1,
+        ]
+        for name, call in calls.items()
+    ]
+
+
+def flops_of(call: Callable[[], object]) -> int:
+    """Operations of all matrix products of a call, two for each multiplication and addition."""
+    # Of attention on the CPU torch has no count of its own.
+    forward = aten._scaled_dot_product_flash_attention_for_cpu
+    backward = aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+    def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_, **__) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    def attention_backward(
+        grad: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size, *_, **__
+    ) -> int:
+        return sdpa_backward_flop_count(grad, query, key, value)
+
+    mapping = {forward: attention, backward: attention_backward}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def number_of_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@contextmanager
+def no_absorption() -> Iterator[None]:
+    """Have the bottleneck project all tokens, as one would write it first."""
+    with patch.object(absorbed_attention, "is_worthwhile", lambda *sizes: False):
+        yield
+
+
+def check_same(theirs: Callable[[], list[Tensor]], ours: Callable[[], list[Tensor]]) -> None:
+    """Refuse outputs that differ by more than rounding.
+
+    Raises:
+        RuntimeError: They do.
+    """
+    with torch.no_grad():
+        for expected, output in zip(theirs(), ours(), strict=True):
+            tolerance = 1e-5 if output.dtype is torch.float32 else 3e-2
+            difference = (output.float() - expected.float()).abs().max() / expected.abs().max()
+            if not difference < tolerance:
+                raise RuntimeError(f"the stacks differ by {difference:.1e} of the largest output")
+
+
+def _stack(make: Callable[[], nn.Module], settings: dict[str, object]) -> nn.ModuleList:
+    return nn.ModuleList(make() for _ in range(LAYERS)).to(**settings)
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.1f} %"
