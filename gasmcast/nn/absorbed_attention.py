@@ -169,7 +169,8 @@ class _Exchange(torch.autograd.Function):
         y = x if compress is None else F.linear(x.to(compress.dtype), compress, compress_bias)
         tokens = torch.native_layer_norm(y, y.shape[-1:], norm, norm_bias, eps)[0]
         to_few = _attention_to_few(_plus(tokens, query_position), key, few_mask, w_query, b_query)
-        tokens = _plus(tokens, key_position)
+        if key_position is not None:
+            tokens += key_position
         to_many = _attention_to_many(tokens, query, mask, w_key)
         seen = _release(torch.bmm(to_many, tokens), w_value)
         del tokens
@@ -221,7 +222,8 @@ class _Exchange(torch.autograd.Function):
         )
         d_query_position = _gradient_like(query_position, d_queries)
 
-        tokens = _plus(tokens, key_position)
+        if key_position is not None:
+            tokens += key_position
         d_seen = torch.zeros_like(value) if d_seen is None else d_seen
         d_w_value, d_seen = _pair(d_seen, torch.bmm(to_many, tokens)), _absorb(d_seen, w_value)
         d_to_many = _plus(torch.bmm(d_seen, tokens.mT), d_to_many)
@@ -232,11 +234,12 @@ class _Exchange(torch.autograd.Function):
         d_keys = torch.baddbmm(d_keys, to_many.mT, d_seen)
         d_key_position = _gradient_like(key_position, d_keys)
 
-        d_tokens = d_queries + d_keys
-        del d_queries, d_keys
+        d_keys += d_queries
+        del d_queries
         d_tokens, d_norm, d_norm_bias = aten.native_layer_norm_backward(
-            d_tokens, y, y.shape[-1:], mean, rstd, norm, norm_bias, [True] * 3
+            d_keys, y, y.shape[-1:], mean, rstd, norm, norm_bias, [True] * 3
         )
+        del d_keys
         d_tokens = _plus(d_tokens, d_y)
         if compress is None:
             d_x = d_tokens
@@ -370,6 +373,6 @@ def _plus(tensor: Tensor, more: Tensor | None) -> Tensor:
 
 def _gradient_like(position: Tensor | None, d_tokens: Tensor) -> Tensor | None:
     """Of positions that all clips share, the sum over the clips."""
-    if position is None or position.dim() == 3:
-        return None if position is None else d_tokens
-    return d_tokens.sum(dim=0)
+    if position is None:
+        return None
+    return d_tokens.clone() if position.dim() == 3 else d_tokens.sum(dim=0)
