@@ -11,7 +11,8 @@ absorbed into them:
     R^h (\bar{s} W_v^h) &= (R^h \bar{s})\, W_v^h
 
 So with M few tokens and H heads, a token of the many costs 4 H M d multiplications instead of
-4 d (d + M): a quarter of it for M = 8, H = 8, d = 256. The parameters and, up to rounding, the
+4 d (d + M): a quarter of it for M = 8, H = 8, d = 256. (Of the few, each costs 4 d^2 more.) The
+parameters and, up to rounding, the
 results are the same. Kept for backward are the many tokens before their norm and the two
 attentions; everything else is computed again, which is cheap.
 """
@@ -95,11 +96,13 @@ class Exchanged(NamedTuple):
 
 
 def is_worthwhile(many: int, few: int, dim: int, num_heads: int) -> bool:
-    """Whether the absorbed products are fewer than projections and attention are.
+    """Whether absorbing takes fewer multiplications than projecting.
 
-    Per token of the many: 4 H M d against 4 d (d + M).
+    For each of N many tokens 4 H M d against 4 d (d + M), and 4 d^2 more for each of M few.
     """
-    return few <= many and (num_heads - 1) * few < dim
+    absorbing = num_heads * few * dim * many + dim**2 * few
+    projecting = dim**2 * many + few * dim * many
+    return few <= many and absorbing < projecting
 
 
 def exchange(

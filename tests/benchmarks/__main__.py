@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks import fusion, gatv2, graphs, segments
+from benchmarks import fusion, fusion_sizes, gatv2, graphs, segments
 from benchmarks.measure import Effort
-from benchmarks.page import write_section
+from benchmarks.page import Illustrated, write_section
 
 BENCHMARKS = {
     "graphs": graphs.run,
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "gatv2-sizes": gatv2.run_sizes,
     "segments": segments.run,
     "fusion": fusion.run,
+    "fusion-sizes": fusion_sizes.run,
 }
 
 
@@ -38,7 +39,7 @@ def main() -> None:
     effort = Effort(device=arguments.device, seconds=arguments.seconds)
     with threadpool_limits(arguments.threads):
         section = BENCHMARKS[arguments.name](effort)
-    print(section)
+    print(section.text if isinstance(section, Illustrated) else section)
     if arguments.write is not None:
         write_section(arguments.write, arguments.name, section)
 

@@ -2,8 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
 
 from benchmarks.measure import MIB, Measured
+
+
+class Illustrated(NamedTuple):
+    """A section with a picture.
+
+    Attributes:
+        text: The section.
+        file: Where the picture goes, from the folder of the page.
+        figure: The picture.
+    """
+
+    text: str
+    file: str
+    figure: Figure
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -38,12 +55,15 @@ def timings(
     return table(("", "ms", reference_column, "peak MiB", *more), rows)
 
 
-def write_section(page: Path, name: str, section: str) -> None:
+def write_section(page: Path, name: str, section: str | Illustrated) -> None:
     """Put ``section`` between the markers of ``name``, in place of what was there.
 
     Raises:
         ValueError: The page has not exactly one pair of these markers.
     """
+    if isinstance(section, Illustrated):
+        section.figure.savefig(page.parent / section.file, dpi=110)
+        section = f"{section.text}\n\n![Cost as the work grows]({section.file})"
     text = page.read_text(encoding="utf-8")
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     before, _, rest = text.partition(begin)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch_geometric.utils import to_networkx as pyg_to_networkx
 
-from benchmarks import gatv2, graph_rivals, graphs, segments
+from benchmarks import fusion, fusion_sizes, gatv2, graph_rivals, graphs, segments
 from benchmarks import measure as timing
+from benchmarks.fusion_rivals import AbsorbedVanilla, Vanilla
 from benchmarks.measure import Effort, Measured, Way, kept_bytes, measure, peak_bytes
 from benchmarks.page import table, write_section
 from gasmcast.graphs import build_spatial_graph, to_networkx
@@ -33,6 +34,53 @@ def test_gatv2_runs():
     for name in gatv2.WAYS:
         assert f"{name} |" in section
     assert "| 2 x 9 x 16 | 4 | 1 |" in gatv2.run_sizes(TINY)
+
+
+def test_fusion_runs():
+    section = fusion.run(TINY)  # it holds the stacks against each other by itself
+    for name in fusion.WAYS:
+        assert f"\n| {name} |" in section
+    assert "| 2 clips | bottleneck, fused for inference |" in section
+
+
+def test_fusion_sizes_runs_and_draws(tmp_path):
+    (tmp_path / "images").mkdir()
+    page = tmp_path / "benchmarks.md"
+    page.write_text("<!-- begin: fusion-sizes -->\n<!-- end: fusion-sizes -->\n")
+    section = fusion_sizes.run(TINY)
+    assert "| bottleneck | 8 |" in section.text
+    lines = section.figure.axes[0].lines
+    assert [line.get_label() for line in lines] == list(fusion_sizes.WAYS)
+    assert lines[0].get_xdata().tolist() == [9, 12]
+    write_section(page, "fusion-sizes", section)
+    assert "![Cost as the work grows](images/fusion_cost.png)" in page.read_text()
+    assert (tmp_path / "images" / "fusion_cost.png").stat().st_size > 10_000
+
+
+def test_operations_by_hand():
+    a, b = torch.randn(3, 5, requires_grad=True), torch.randn(5, 7, requires_grad=True)
+    assert fusion.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
+    assert fusion.flops_of(lambda: (a @ b).sum().backward()) == 3 * 2 * 3 * 5 * 7
+    query, key = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 5, 8)
+    products = 2 * 4 * (6 * 5 * 8)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    assert fusion.flops_of(lambda: attention(query, key, key)) == 2 * 2 * products
+    query.requires_grad_()
+    # Forward two products, backward four, and the scores once again.
+    assert fusion.flops_of(lambda: attention(query, key, key).sum().backward()) == 7 * 2 * products
+
+
+def test_rivals_are_what_they_say():
+    torch.manual_seed(0)
+    vanilla, absorbed = (kind(12, 10, 2) for kind in (Vanilla, AbsorbedVanilla))
+    for parameter in vanilla.parameters():
+        torch.nn.init.normal_(parameter)
+    absorbed.load_state_dict(vanilla.state_dict())
+    streams = torch.randn(3, 9, 12), torch.randn(3, 4, 10)
+    torch.testing.assert_close(absorbed(*streams), vanilla(*streams), atol=1e-4, rtol=1e-4)
+    bad = [torch.zeros(3)]
+    with pytest.raises(RuntimeError, match=r"the stacks differ by 1\.0e\+00 of the largest output"):
+        fusion.check_same(lambda: [torch.ones(3)], lambda: bad)
 
 
 def test_layers_that_differ_are_noticed():

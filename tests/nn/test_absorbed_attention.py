@@ -77,7 +77,7 @@ def absorbed_calls(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize(("patches", "segments"), [(6, 3), (3, 6), (4, 4), (5, 1)])
+@pytest.mark.parametrize(("patches", "segments"), [(6, 3), (3, 6), (9, 4), (5, 1)])
 @pytest.mark.parametrize("place", ["none", "shared", "of each clip"])
 @pytest.mark.parametrize("mask", ["none", "some", "nothing in some clips"])
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
@@ -183,10 +183,12 @@ def test_inputs_stay_as_they_are():
 def test_worthwhile_by_the_count_of_products():
     # At the specification's sizes: 8 heads, 256 wide.
     assert is_worthwhile(196, 8, 256, 8)
-    assert is_worthwhile(196, 36, 256, 8)
-    assert not is_worthwhile(196, 37, 256, 8)
+    assert is_worthwhile(196, 30, 256, 8)
+    assert not is_worthwhile(196, 31, 256, 8)
     assert not is_worthwhile(8, 196, 256, 8)  # the few are never more than the many
     assert is_worthwhile(196, 195, 256, 1)
+    assert is_worthwhile(2, 1, 2, 1)  # 4 * 8 products against 4 * 12
+    assert not is_worthwhile(1, 1, 2, 1)  # 4 * 6 against 4 * 6
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

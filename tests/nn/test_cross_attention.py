@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gasmcast import BottleneckCrossAttention
-from gasmcast.nn import CrossAttention, MultiHeadAttention
+from gasmcast.nn import CrossAttention, MultiHeadAttention, absorbed_attention
 from gasmcast.nn.position_encoding import FourierPositionEncoding
 
 
@@ -125,14 +125,17 @@ def test_weights_of_both_directions(any_layer):
 
 
 @pytest.mark.parametrize("return_attention", [False, True])
-def test_one_layer_by_the_equations(return_attention):
+@pytest.mark.parametrize("segments", [2, 6])  # absorbed and projected
+def test_one_layer_by_the_equations(return_attention, segments):
     """Both outputs again from the weights, in plain arithmetic."""
     torch.manual_seed(0)
     layer = small_layer().double()
     for parameter in layer.parameters():  # norms and biases too must not be what they start as
         nn.init.normal_(parameter)
     w = {name: value.detach() for name, value in layer.state_dict().items()}
-    semantic, motion, sem_pos, mot_pos = (tensor.double() for tensor in inputs())
+    semantic, motion, sem_pos, mot_pos = (t.double() for t in inputs(segments=segments))
+    absorbed = absorbed_attention.is_worthwhile(6, segments, 8, 2)
+    assert absorbed == (segments == 2)
 
     def compress(x, stream):
         y = x @ w[f"{stream}_compress.weight"].T + w[f"{stream}_compress.bias"]
