@@ -1,4 +1,4 @@
-"""What is learned: graph attention within a stream, bottleneck cross-attention between streams."""
+"""What is learned: graph attention within a stream, cross-attention between streams."""
 
 from gasmcast.nn.cross_attention import (
     BottleneckCrossAttention,
@@ -14,6 +14,7 @@ from gasmcast.nn.graph_attention import (
     SemanticGraphAttention,
 )
 from gasmcast.nn.multi_head_attention import MultiHeadAttention
+from gasmcast.nn.pooled_fusion import MergedMaps, fuse_and_pool, merge_maps
 
 __all__ = [
     "GASMCAST",
@@ -23,9 +24,12 @@ __all__ = [
     "FusedGATv2Conv",
     "GASMCASTAttention",
     "GraphAttentionLayer",
+    "MergedMaps",
     "MotionGraphAttention",
     "MultiHeadAttention",
     "SemanticGraphAttention",
     "force_gatv2_backend",
+    "fuse_and_pool",
     "gatv2_backend",
+    "merge_maps",
 ]

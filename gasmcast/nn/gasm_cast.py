@@ -14,8 +14,7 @@ from gasmcast.nn.cross_attention import (
     CrossAttentionWeights,
 )
 from gasmcast.nn.graph_attention import MotionGraphAttention, SemanticGraphAttention
-from gasmcast.nn.plain_modules import is_plain
-from gasmcast.nn.pooled_fusion import MergedMaps, fuse_and_pool, merge
+from gasmcast.nn.pooled_fusion import MergedMaps, fuse_and_pool, merge_maps
 
 
 class GASMCASTAttention(NamedTuple):
@@ -104,7 +103,7 @@ class GASMCAST(nn.Module):
         self.motion_graph = MotionGraphAttention(
             mot_dim, num_heads, adjacency_window=adjacency_window, **graph
         )
-        self._merged: tuple[MergedMaps, MergedMaps] | None = None
+        self._merged: tuple[MergedMaps | None, MergedMaps | None] | None = None
         if fusion == "bottleneck":
             layer = partial(BottleneckCrossAttention, sem_dim, mot_dim, bottleneck_dim)
         elif fusion == "cross_attention":
@@ -129,20 +128,18 @@ class GASMCAST(nn.Module):
         """A frozen copy in ``eval()`` mode whose :meth:`pooled` has fewer products to compute.
 
         Linear maps that follow each other (one layer's expansion, a later layer's compression) are
-        multiplied once for all: see :mod:`gasmcast.nn.pooled_fusion`. The same results up to
-        rounding. Layers that are not bottlenecks have no such maps, and are copied as they are.
+        multiplied once for all: see :func:`~gasmcast.nn.merge_maps`. The same results up to
+        rounding. Maps that cannot be merged, and layers that have none, stay as they are.
         """
         fused = deepcopy(self).eval().requires_grad_(False)
-        layers = fused.fusion_layers
-        if layers and all(is_plain(layer, BottleneckCrossAttention) for layer in layers):
-            fused._merged = merge(layers)
+        fused._merged = merge_maps(fused.fusion_layers)
         return fused
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # What moves or converts the parameters does so to the merged maps, which are none.
         super()._apply(fn, recurse)
         if self._merged is not None:
-            self._merged = tuple(maps.map(fn) for maps in self._merged)
+            self._merged = tuple(None if maps is None else maps.map(fn) for maps in self._merged)
         return self
 
     def forward(

@@ -67,9 +67,15 @@ class MergedMaps(NamedTuple):
         )
 
 
-def merge(layers: Sequence[BottleneckCrossAttention]) -> tuple[MergedMaps, MergedMaps]:
-    """The merged maps of both streams of a stack."""
-    return tuple(MergedMaps.of(*_ends(layers, stream)) for stream in ("sem", "mot"))
+def merge_maps(layers: Sequence[nn.Module]) -> tuple[MergedMaps | None, MergedMaps | None]:
+    """The merged maps of the semantic and the motion stream of a stack.
+
+    None for a stream whose maps cannot be merged: of other layers than
+    :class:`BottleneckCrossAttention`, and where a map has a hook or was replaced by something that
+    does more than multiply.
+    """
+    streams = (_ends(layers, stream) for stream in ("sem", "mot"))
+    return tuple(None if ends is None else MergedMaps.of(*ends) for ends in streams)
 
 
 def fuse_and_pool(
@@ -101,7 +107,7 @@ def fuse_and_pool(
         The means [B, D] and [B, D'], and the attention.
 
     Raises:
-        ValueError: As the layers.
+        ValueError: As the layers; ``merged`` is of another number of layers.
     """
     x, masks = [semantic, motion], (semantic_mask, motion_mask)
     if merged is None:
@@ -121,6 +127,11 @@ def fuse_and_pool(
         means = [masked_mean(tokens, mask) for tokens, mask in zip(x, masks, strict=True)]
         return *means, weights if return_attention else []
 
+    for maps in merged:
+        if maps is not None and len(maps.through) != len(layers):
+            raise ValueError(
+                f"merged must be of these {len(layers)} layers, got maps of {len(maps.through)}"
+            )
     check_streams(*x, layers[0].sem_compress.in_features, layers[0].mot_compress.in_features)
     places = semantic_positions, motion_positions, *masks
     streams_of_layers = [layer.streams(*x, *places) for layer in layers]  # checks what came
@@ -201,31 +212,30 @@ class _Merged:
 
 
 def _ends(
-    layers: Sequence[BottleneckCrossAttention], stream: str
-) -> tuple[list[nn.Linear], list[nn.Linear]]:
+    layers: Sequence[nn.Module], stream: str
+) -> tuple[list[nn.Linear], list[nn.Linear]] | None:
+    """Compressions and expansions of a stream; None if there is more to them than their weights."""
+    if not layers or not all(is_plain(layer, BottleneckCrossAttention) for layer in layers):
+        return None
     compress, expand = (
         [getattr(layer, f"{stream}_{end}") for layer in layers] for end in ("compress", "expand")
     )
-    return compress, expand
+    plain = all(is_plain(linear, nn.Linear) for linear in (*compress, *expand))
+    return (compress, expand) if plain else None
 
 
 def _where_it_pays(
     layers: Sequence[nn.Module], x: Sequence[Tensor]
 ) -> tuple[MergedMaps | None, MergedMaps | None]:
     """Merged maps of each stream whose tokens cost more to expand than the maps to multiply."""
-    if (
-        not layers
-        or torch.compiler.is_exporting()
-        or not all(is_plain(layer, BottleneckCrossAttention) for layer in layers)
-    ):
-        return None, None
     merged = []
     for stream, tokens in zip(("sem", "mot"), x, strict=True):
-        compress, expand = _ends(layers, stream)
-        dim, width = compress[0].weight.shape
-        # A token saves D d for each layer and pays d d for each pair of layers; a pair costs D d d.
-        pairs = (len(layers) - 1) / 2
-        pays = tokens.shape[:-1].numel() * (width - pairs * dim) > pairs * dim * width
-        plain = all(is_plain(linear, nn.Linear) for linear in (*compress, *expand))
-        merged.append(MergedMaps.of(compress, expand) if pays and plain else None)
+        ends, pays = _ends(layers, stream), False
+        if ends is not None and not torch.compiler.is_exporting():
+            dim, width = ends[0][0].weight.shape
+            # A token saves D d for each layer and pays d d for each pair of layers; a pair of
+            # layers costs D d d.
+            pairs = (len(layers) - 1) / 2
+            pays = tokens.shape[:-1].numel() * (width - pairs * dim) > pairs * dim * width
+        merged.append(MergedMaps.of(*ends) if pays else None)
     return tuple(merged)

@@ -23,7 +23,7 @@ from benchmarks.page import rounds, table
 from benchmarks.smooth_features import smooth_features
 from gasmcast import GASMCAST, generate_spatial_positions, generate_temporal_positions
 from gasmcast.nn import BottleneckCrossAttention, CrossAttention, absorbed_attention
-from gasmcast.nn.pooled_fusion import fuse_and_pool, masked_mean, merge
+from gasmcast.nn.pooled_fusion import fuse_and_pool, masked_mean, merge_maps
 
 LAYERS, CLASSES = 3, 174
 VANILLA = "vanilla"
@@ -323,7 +323,7 @@ def _inference(case: Case, effort: Effort) -> list[list[object]]:
         generate_spatial_positions(case.grid).to(effort.device),
         generate_temporal_positions(2 * case.segments, case.segments).to(effort.device),
     ]
-    merged = merge(layers)
+    merged = merge_maps(layers)
     calls = {
         VANILLA: stacks.forward[POOLED_VANILLA],
         FULL: stacks.forward[POOLED_FULL],

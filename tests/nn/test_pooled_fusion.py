@@ -6,7 +6,7 @@ from torch import nn
 
 from gasmcast import GASMCAST, BottleneckCrossAttention, generate_spatial_positions
 from gasmcast.nn import CrossAttention, pooled_fusion
-from gasmcast.nn.pooled_fusion import MergedMaps, fuse_and_pool, masked_mean, merge
+from gasmcast.nn.pooled_fusion import MergedMaps, fuse_and_pool, masked_mean, merge_maps
 from gasmcast.positions import generate_temporal_positions
 
 SEM_DIM, MOT_DIM, DIM = 20, 14, 4
@@ -249,9 +249,34 @@ def test_pooled_is_the_mean_of_forward(fusion, batch):
     assert module.pooled(semantic, motion, *POSITIONS, **masks)[0].shape == (batch, 16)
 
 
+def test_adapters_are_not_merged_away():
+    class Doubling(nn.Linear):
+        def forward(self, tokens):
+            return 2 * super().forward(tokens)
+
+    module = gasm_cast().eval()
+    adapter = Doubling(16, 8)
+    adapter.load_state_dict(module.layer2_pattern.sem_compress.state_dict())
+    module.layer2_pattern.sem_compress = adapter
+    semantic, motion = merge_maps(module.fusion_layers)
+    assert semantic is None
+    assert motion is not None
+    streams = torch.randn(40, 6, 16), torch.randn(40, 4, 12)
+    expected = module.fuse_for_inference().pooled(*streams, *POSITIONS)
+    torch.testing.assert_close(expected, module.pooled(*streams, *POSITIONS))
+    tokens = module(*streams, *POSITIONS)
+    torch.testing.assert_close(list(expected), [masked_mean(stream, None) for stream in tokens])
+
+
+def test_maps_of_other_layers():
+    message = "merged must be of these 2 layers, got maps of 3"
+    with pytest.raises(ValueError, match=message):
+        fuse_and_pool(stack(number=2), *inputs(4, 9, 3), merged=merge_maps(stack()))
+
+
 def test_merge_is_of_both_streams():
     layers = stack()
-    semantic, motion = merge(layers)
+    semantic, motion = merge_maps(layers)
     assert semantic.compress.shape == (3 * DIM, SEM_DIM)
     assert motion.compress.shape == (3 * DIM, MOT_DIM)
     arguments = inputs(1, 1, 1)  # too few tokens for it to pay: but it is made already
