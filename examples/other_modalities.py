@@ -3,19 +3,28 @@
     pip install "jsonargparse[signatures]"
     python examples/other_modalities.py
 
-makes up a machine with four bearings. In a recording each of them rattles once, in any order, at a
-pitch of its own. The log names events and when they came; one of them is an alarm, raised while one
-of the bearings rattles. Which? The sound alone does not tell, for all four are in it; the log alone
-does not, for it hears nothing. So either alone is right one time in four, by construction. The two
-together know.
+makes up a machine with four bearings that rattle now and then, each at a pitch of its own. A
+recording has four rattles. The log names events and when they came; one of them is an alarm, raised
+at one of the rattles. Which bearing was it? The sound alone tells what rattled, but not when the
+alarm came: who names the bearing that rattled most is right 53 % of the time, and nobody can do
+better. The log alone hears nothing: 25 %. The two together know.
 
 The sound becomes patches of its spectrogram, with their place in time and pitch; the log becomes
 tokens, a different number in each recording, with their moment. Three bottleneck cross-attention
 layers fuse them. Against that: a transformer on the sound alone, and one on the log alone, as deep
 and trained as long.
 
-PRINTED
+Printed on a machine with two CPU cores, after 63 s:
 
+    4000 recordings to train on, 1000 to test on; chance 25%
+    sound alone   53.9% right
+    log alone     25.2% right
+    fused        100.0% right
+    the alarm gives 82% of its attention to its own moment, 12% would be even
+
+With --seed 1 the sound alone is right 51.9 % of the time, the log 24.8 %, and the two 100 %, with
+58 % of the attention: the same answer, less sharply looked up. --picture FILE draws one recording
+with the attention of its alarm.
 """
 
 from collections.abc import Callable
@@ -32,6 +41,7 @@ from gasmcast import BottleneckCrossAttention
 
 BEARINGS = 4
 PITCHES = (300.0, 600.0, 1000.0, 1500.0)  # Hz, of the bearings
+RATTLES = 4  # in a recording
 RATE = 4096  # samples a second; a recording is one second
 PATCH = 8  # rows and columns of the spectrogram
 COLUMNS, ROWS = 16, 8  # patches of a spectrogram in time and in pitch
@@ -49,7 +59,7 @@ class Recordings(NamedTuple):
         times: When each event came, [B, M], in columns of patches, 0 to 16.
         exists: Whether there is an event, [B, M].
         labels: The bearing that rattled at the alarm, [B].
-        order: The bearings in the order in which they rattled, [B, 4].
+        order: The bearings in the order in which they rattled, [B, 4]; one can be in it again.
     """
 
     spectrograms: Tensor
@@ -70,25 +80,25 @@ def record(number: int, seed: int) -> Recordings:
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return low + (high - low) * torch.rand(*shape, generator=generator)
 
-    order = uniform(number, BEARINGS).argsort(dim=1)
+    order = torch.randint(BEARINGS, (number, RATTLES), generator=generator)
     # A quarter of the recording for each; it rattles for a seventh of a second somewhere in it.
-    centers = (torch.arange(BEARINGS) + uniform(number, BEARINGS, low=0.3, high=0.7)) / BEARINGS
+    centers = (torch.arange(RATTLES) + uniform(number, RATTLES, low=0.3, high=0.7)) / RATTLES
     moments = torch.arange(RATE) / RATE
     loudness = torch.exp(-(((moments - centers.unsqueeze(-1)) / 0.04) ** 2))
-    pitches = torch.tensor(PITCHES)[order] * uniform(number, BEARINGS, low=0.95, high=1.05)
+    pitches = torch.tensor(PITCHES)[order] * uniform(number, RATTLES, low=0.95, high=1.05)
     rattle = torch.sin(2 * torch.pi * pitches.unsqueeze(-1) * moments)
-    sound = (loudness * rattle).sum(dim=1) + 0.3 * torch.randn(number, RATE, generator=generator)
+    sound = (loudness * rattle).sum(dim=1) + 0.1 * torch.randn(number, RATE, generator=generator)
     spectrum = torch.stft(
         sound, 128, hop_length=32, window=torch.hann_window(128), return_complex=True
     )
     spectrograms = torch.log(spectrum.abs()[:, : ROWS * PATCH, : COLUMNS * PATCH] + 0.1)
 
     # The alarm comes with one of the rattles, each other rattle with another event; more anywhere.
-    alarm = torch.randint(BEARINGS, (number,), generator=generator)
+    alarm = torch.randint(RATTLES, (number,), generator=generator)
     kinds = torch.randint(1, len(EVENTS), (number, MAX_EVENTS), generator=generator)
     kinds[torch.arange(number), alarm] = EVENTS.index("alarm")
-    times = torch.cat([centers, uniform(number, MAX_EVENTS - BEARINGS)], dim=1) * COLUMNS
-    count = torch.randint(BEARINGS, MAX_EVENTS + 1, (number, 1), generator=generator)
+    times = torch.cat([centers, uniform(number, MAX_EVENTS - RATTLES)], dim=1) * COLUMNS
+    count = torch.randint(RATTLES, MAX_EVENTS + 1, (number, 1), generator=generator)
     exists = torch.arange(MAX_EVENTS) < count
     return Recordings(
         spectrograms, kinds, times, exists, order.gather(1, alarm[:, None])[:, 0], order
@@ -101,6 +111,7 @@ class Sound(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Conv2d(1, WIDTHS["sound"], PATCH, stride=PATCH)
+        self.norm = nn.LayerNorm(WIDTHS["sound"])
         time, pitch = torch.meshgrid(torch.arange(COLUMNS), torch.arange(ROWS), indexing="ij")
         places = torch.stack([time, pitch], dim=-1).flatten(0, 1) + 0.5
         self.register_buffer("places", places)
@@ -108,7 +119,7 @@ class Sound(nn.Module):
     def forward(self, recordings: Recordings) -> tuple[Tensor, Tensor]:
         """Tokens and their places."""
         patches = self.embed(recordings.spectrograms.unsqueeze(1))
-        return patches.transpose(2, 3).flatten(2).transpose(1, 2), self.places
+        return self.norm(patches.transpose(2, 3).flatten(2).transpose(1, 2)), self.places
 
 
 class Log(nn.Module):
@@ -117,10 +128,11 @@ class Log(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(len(EVENTS), WIDTHS["log"])
+        self.norm = nn.LayerNorm(WIDTHS["log"])
 
     def forward(self, recordings: Recordings) -> tuple[Tensor, Tensor]:
         """Tokens and their places."""
-        return self.embed(recordings.kinds), recordings.times.unsqueeze(-1)
+        return self.norm(self.embed(recordings.kinds)), recordings.times.unsqueeze(-1)
 
 
 class Fused(nn.Module):
@@ -140,6 +152,7 @@ class Fused(nn.Module):
             )
             for _ in range(3)
         )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in WIDTHS.values())
         self.classify = nn.Linear(sum(WIDTHS.values()), BEARINGS)
 
     def forward(self, recordings: Recordings) -> Tensor:
@@ -147,6 +160,7 @@ class Fused(nn.Module):
         (sound, places), (log, times) = self.sound(recordings), self.log(recordings)
         for layer in self.layers:
             sound, log = layer(sound, log, places, times, motion_mask=recordings.exists)
+        sound, log = (norm(x) for norm, x in zip(self.norms, (sound, log), strict=True))
         pooled = [sound.mean(dim=1), masked_mean(log, recordings.exists)]
         return self.classify(torch.cat(pooled, dim=1))
 
@@ -197,13 +211,13 @@ def masked_mean(tokens: Tensor, exists: Tensor) -> Tensor:
 
 
 def train_and_test(
-    model: nn.Module, train: Recordings, test: Recordings, epochs: int, batch_size: int = 50
+    model: nn.Module, train: Recordings, test: Recordings, epochs: int, batch_size: int = 25
 ) -> float:
     """Train a model; the share of ``test`` that it gets right."""
     model(train[:1])  # lazy layers learn their sizes
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
     steps = epochs * -(-len(train.labels) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
     for _ in range(epochs):
         for clips in torch.randperm(len(train.labels)).split(batch_size):
             loss = F.cross_entropy(model(train[clips]), train.labels[clips])
@@ -258,7 +272,7 @@ def draw(model: Fused, recording: Recordings, path: Path) -> None:
 def main(
     recordings: int = 4000,
     held_out: int = 1000,
-    epochs: int = 8,
+    epochs: int = 6,
     seed: int = 0,
     picture: Path | None = None,
 ) -> None:

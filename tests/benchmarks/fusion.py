@@ -69,7 +69,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.clips} clips, {str(self.dtype).removeprefix('torch.')}"
+        return f"{_clips(self.clips)}, {str(self.dtype).removeprefix('torch.')}"
 
 
 TINY = Case(2, (3, 3), 3, 16, 12, 8, 2)
@@ -336,7 +336,7 @@ def _inference(case: Case, effort: Effort) -> list[list[object]]:
     measured = measure([Way(name, call) for name, call in calls.items()], effort)
     return [
         [
-            f"{case.clips} clips",
+            _clips(case.clips),
             name,
             f"{flops_of(call) / 1e9:.2f}",
             measured.milliseconds(name),
@@ -393,6 +393,10 @@ def check_same(theirs: Callable[[], list[Tensor]], ours: Callable[[], list[Tenso
 
 def _stack(make: Callable[[], nn.Module], settings: dict[str, object]) -> nn.ModuleList:
     return nn.ModuleList(make() for _ in range(LAYERS)).to(**settings)
+
+
+def _clips(number: int) -> str:
+    return "1 clip" if number == 1 else f"{number} clips"
 
 
 def _percent(ratio: float) -> str:
