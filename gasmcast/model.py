@@ -182,7 +182,7 @@ class TemporalCrossAttentionModel(
         if motion.dim() != 3 or motion.size(-1) != mot_dim:
             raise ValueError(f"motion features must be [B, S, {mot_dim}], got {list(motion.shape)}")
         segments = motion.size(1)
-        semantic, motion, *maps = self.gasm_cast.pooled(
+        semantic, motion, *maps = self.gasm_cast(
             semantic,
             motion,
             generate_spatial_positions((rows, columns)),
@@ -190,6 +190,7 @@ class TemporalCrossAttentionModel(
             semantic_mask=semantic_mask,
             motion_mask=motion_mask,
             return_attention=return_attention,
+            pooled=True,
         )
         logits = self.classifier(torch.cat([semantic, motion], dim=1))
         return (logits, *maps) if return_attention else logits

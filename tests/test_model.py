@@ -294,3 +294,14 @@ def test_fused_for_inference(fusion, tmp_path):
     fused.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path)
     torch.testing.assert_close(loaded(clip), expected)
+
+
+def test_hooks_on_gasm_cast_and_its_layers_are_called():
+    model = small_model().eval()
+    clips = torch.rand(8, 16, 3, IMAGE_SIZE, IMAGE_SIZE)
+    called = []
+    model.gasm_cast.register_forward_hook(lambda *_: called.append("gasm_cast"))
+    expected = model(clips)
+    model.gasm_cast.layer2_pattern.register_forward_hook(lambda *_: called.append("layer"))
+    torch.testing.assert_close(model(clips), expected)
+    assert called == ["gasm_cast", "layer", "gasm_cast"]

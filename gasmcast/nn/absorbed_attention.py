@@ -12,9 +12,9 @@ absorbed into them:
 
 So with M few tokens and H heads, a token of the many costs 4 H M d multiplications instead of
 4 d (d + M): a quarter of it for M = 8, H = 8, d = 256. (Of the few, each costs 4 d^2 more.) The
-parameters and, up to rounding, the
-results are the same. Kept for backward are the many tokens before their norm and the two
-attentions; everything else is computed again, which is cheap.
+parameters and, up to rounding, the results are the same. Kept for backward are the input of the
+many tokens, the same before their norm, and the two attentions; everything else is computed again,
+which is cheap.
 """
 
 from typing import NamedTuple, Self

@@ -61,7 +61,9 @@ class GASMCAST(nn.Module):
         - **raw_semantic:** [B, P, sem_dim], **spatial_pos:** [P, 2] or [B, P, 2]
         - **raw_motion:** [B, S, mot_dim], **temporal_pos:** [S, 1] or [B, S, 1]
         - **semantic_mask:** [B, P], **motion_mask:** [B, S], True where a token exists
-        - **output:** semantic [B, P, sem_dim] and motion [B, S, mot_dim]; with
+        - **output:** semantic [B, P, sem_dim] and motion [B, S, mot_dim]; with ``pooled`` their
+          means over the tokens that exist, [B, sem_dim] and [B, mot_dim], without making these
+          tokens where that is possible (:func:`~gasmcast.nn.fuse_and_pool`); with
           ``return_attention`` also a :class:`GASMCASTAttention`
 
     Raises:
@@ -125,7 +127,7 @@ class GASMCAST(nn.Module):
         return [getattr(self, name) for name in names if hasattr(self, name)]
 
     def fuse_for_inference(self) -> Self:
-        """A frozen copy in ``eval()`` mode whose :meth:`pooled` has fewer products to compute.
+        """A frozen copy in ``eval()`` mode that has fewer products to compute when ``pooled``.
 
         Linear maps that follow each other (one layer's expansion, a later layer's compression) are
         multiplied once for all: see :func:`~gasmcast.nn.merge_maps`. The same results up to
@@ -152,92 +154,40 @@ class GASMCAST(nn.Module):
         semantic_mask: Tensor | None = None,
         motion_mask: Tensor | None = None,
         return_attention: bool = False,
+        pooled: bool = False,
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, GASMCASTAttention]:
         """Refine and fuse; see the class for shapes."""
-        semantic, motion, places, maps = self._refine(
-            raw_semantic,
-            raw_motion,
-            spatial_pos,
-            temporal_pos,
-            semantic_mask,
-            motion_mask,
-            return_attention,
-        )
-        for layer in self.fusion_layers:
-            semantic, motion, *weights = layer(
-                semantic, motion, **places, return_attention=return_attention
-            )
-            maps += weights
-        if return_attention:
-            return semantic, motion, GASMCASTAttention(*maps)
-        return semantic, motion
-
-    def pooled(
-        self,
-        raw_semantic: Tensor,
-        raw_motion: Tensor,
-        spatial_pos: Tensor,
-        temporal_pos: Tensor,
-        *,
-        semantic_mask: Tensor | None = None,
-        motion_mask: Tensor | None = None,
-        return_attention: bool = False,
-    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, GASMCASTAttention]:
-        """Refine, fuse and average each stream over its tokens: [B, sem_dim] and [B, mot_dim].
-
-        The same as the means of :meth:`forward` over the tokens that exist, up to rounding, but
-        without making these tokens where that is possible: see
-        :mod:`gasmcast.nn.pooled_fusion`.
-        """
-        semantic, motion, places, maps = self._refine(
-            raw_semantic,
-            raw_motion,
-            spatial_pos,
-            temporal_pos,
-            semantic_mask,
-            motion_mask,
-            return_attention,
-        )
-        semantic, motion, weights = fuse_and_pool(
-            self.fusion_layers,
-            semantic,
-            motion,
-            **places,
-            return_attention=return_attention,
-            merged=self._merged,
-        )
-        if return_attention:
-            return semantic, motion, GASMCASTAttention(*maps, *weights)
-        return semantic, motion
-
-    def _refine(
-        self,
-        semantic: Tensor,
-        motion: Tensor,
-        spatial_pos: Tensor,
-        temporal_pos: Tensor,
-        semantic_mask: Tensor | None,
-        motion_mask: Tensor | None,
-        return_attention: bool,
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor | None], list[Batch]]:
-        """Both streams after graph attention, where their tokens are, and the graphs if asked."""
         # Position encodings and graphs live where the features do.
-        spatial_pos, temporal_pos = spatial_pos.to(semantic.device), temporal_pos.to(motion.device)
-        semantic = self.semantic_graph(
-            semantic, spatial_pos, semantic_mask, return_attention=return_attention
-        )
-        motion = self.motion_graph(
-            motion, temporal_pos, motion_mask, return_attention=return_attention
-        )
-        graphs = []
-        if return_attention:
-            semantic, semantic_graph = semantic
-            motion, motion_graph = motion
-            graphs = [semantic_graph, motion_graph]
         places = {
-            "semantic_positions": spatial_pos,
-            "motion_positions": temporal_pos,
+            "semantic_positions": spatial_pos.to(raw_semantic.device),
+            "motion_positions": temporal_pos.to(raw_motion.device),
             "semantic_mask": semantic_mask,
             "motion_mask": motion_mask,
         }
-        return semantic, motion, places, graphs
+        semantic = self.semantic_graph(
+            raw_semantic,
+            places["semantic_positions"],
+            semantic_mask,
+            return_attention=return_attention,
+        )
+        motion = self.motion_graph(
+            raw_motion, places["motion_positions"], motion_mask, return_attention=return_attention
+        )
+        maps: list = []
+        if return_attention:
+            semantic, semantic_graph = semantic
+            motion, motion_graph = motion
+            maps += [semantic_graph, motion_graph]
+        places["return_attention"] = return_attention
+        if pooled:
+            semantic, motion, weights = fuse_and_pool(
+                self.fusion_layers, semantic, motion, **places, merged=self._merged
+            )
+            maps += weights
+        else:
+            for layer in self.fusion_layers:
+                semantic, motion, *weights = layer(semantic, motion, **places)
+                maps += weights
+        if return_attention:
+            return semantic, motion, GASMCASTAttention(*maps)
+        return semantic, motion

@@ -113,7 +113,7 @@ def fuse_and_pool(
     if merged is None:
         merged = _where_it_pays(layers, x)
     weights = []
-    if merged == (None, None):
+    if all(maps is None for maps in merged):
         for layer in layers:
             *x, layer_weights = layer(
                 *x,

@@ -285,7 +285,7 @@ def _measure_head(case: Case, effort: Effort) -> list[object]:
     ).to(effort.device)
 
     def classify_ours() -> list[Tensor]:
-        means = ours["gasm_cast"].pooled(*features, *places)
+        means = ours["gasm_cast"](*features, *places, pooled=True)
         return [ours["classifier"](torch.cat(means, dim=1))]
 
     def classify_vanilla() -> list[Tensor]:

@@ -72,10 +72,10 @@ def _measure_case(what: str, case: Case, effort: Effort) -> dict[str, object]:
 def draw(points: list[dict[str, object]]) -> Figure:
     """One column for each thing that grows: operations above, time below."""
     figure = Figure(figsize=(11, 6.4), layout="constrained")
-    whats = list(dict.fromkeys(point["what"] for point in points))
-    axes = figure.subplots(2, len(whats), sharex="col", sharey="row", squeeze=False)
+    growing = list(dict.fromkeys(point["what"] for point in points))
+    axes = figure.subplots(2, len(growing), sharex="col", sharey="row", squeeze=False)
     units = (("flops", 1e9, "GFLOPs, training step"), ("seconds", 1e-3, "ms, training step"))
-    for column, what in enumerate(whats):
+    for column, what in enumerate(growing):
         mine = [point for point in points if point["what"] == what]
         sizes = [point["size"] for point in mine]
         for row, (quantity, unit, label) in enumerate(units):

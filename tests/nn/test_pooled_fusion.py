@@ -196,17 +196,17 @@ def test_fused_for_inference(fusion):
     assert not any(parameter.requires_grad for parameter in fused.parameters())
     assert all(parameter.requires_grad for parameter in module.parameters())
     module.eval()
-    expected = module.pooled(semantic, motion, *POSITIONS)
-    torch.testing.assert_close(fused.pooled(semantic, motion, *POSITIONS), expected)
+    expected = module(semantic, motion, *POSITIONS, pooled=True)
+    torch.testing.assert_close(fused(semantic, motion, *POSITIONS, pooled=True), expected)
     torch.testing.assert_close(
         fused(semantic, motion, *POSITIONS), module(semantic, motion, *POSITIONS)
     )
-    double = fused.double().pooled(semantic.double(), motion.double(), *POSITIONS)
+    double = fused.double()(semantic.double(), motion.double(), *POSITIONS, pooled=True)
     torch.testing.assert_close([mean.float() for mean in double], list(expected))
     with torch.no_grad():  # it is a copy
         for parameter in module.parameters():
             parameter.zero_()
-    torch.testing.assert_close(fused.float().pooled(semantic, motion, *POSITIONS), expected)
+    torch.testing.assert_close(fused.float()(semantic, motion, *POSITIONS, pooled=True), expected)
 
 
 def test_merging_beforehand_leaves_one_compression_for_all_layers():
@@ -217,7 +217,7 @@ def test_merging_beforehand_leaves_one_compression_for_all_layers():
     def products(of):
         shapes = []
         with torch.no_grad(), torch.profiler.profile(record_shapes=True) as profiler:
-            of.pooled(semantic, motion, *POSITIONS)
+            of(semantic, motion, *POSITIONS, pooled=True)
         for event in profiler.events():
             if event.name in ("aten::mm", "aten::addmm", "aten::addmm_"):
                 shapes.append(event.input_shapes)
@@ -235,7 +235,9 @@ def test_pooled_is_the_mean_of_forward(fusion, batch):
     semantic, motion = torch.randn(batch, 6, 16), torch.randn(batch, 4, 12)
     masks = {"semantic_mask": torch.rand(batch, 6) > 0.3, "motion_mask": torch.rand(batch, 4) > 0.3}
     *expected, maps = module(semantic, motion, *POSITIONS, **masks, return_attention=True)
-    *got, pooled_maps = module.pooled(semantic, motion, *POSITIONS, **masks, return_attention=True)
+    *got, pooled_maps = module(
+        semantic, motion, *POSITIONS, **masks, return_attention=True, pooled=True
+    )
     for mean, tokens, mask in zip(got, expected, masks.values(), strict=True):
         torch.testing.assert_close(mean, masked_mean(tokens, mask), atol=1e-4, rtol=1e-4)
     assert torch.equal(maps.semantic_graph.attention, pooled_maps.semantic_graph.attention)
@@ -246,7 +248,7 @@ def test_pooled_is_the_mean_of_forward(fusion, batch):
     torch.testing.assert_close(
         maps.action.semantic_to_motion[heard], pooled_maps.action.semantic_to_motion[heard]
     )
-    assert module.pooled(semantic, motion, *POSITIONS, **masks)[0].shape == (batch, 16)
+    assert module(semantic, motion, *POSITIONS, **masks, pooled=True)[0].shape == (batch, 16)
 
 
 def test_adapters_are_not_merged_away():
@@ -262,8 +264,8 @@ def test_adapters_are_not_merged_away():
     assert semantic is None
     assert motion is not None
     streams = torch.randn(40, 6, 16), torch.randn(40, 4, 12)
-    expected = module.fuse_for_inference().pooled(*streams, *POSITIONS)
-    torch.testing.assert_close(expected, module.pooled(*streams, *POSITIONS))
+    expected = module.fuse_for_inference()(*streams, *POSITIONS, pooled=True)
+    torch.testing.assert_close(expected, module(*streams, *POSITIONS, pooled=True))
     tokens = module(*streams, *POSITIONS)
     torch.testing.assert_close(list(expected), [masked_mean(stream, None) for stream in tokens])
 
