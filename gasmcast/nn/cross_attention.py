@@ -82,7 +82,7 @@ class BottleneckCrossAttention(nn.Module):
 
     Raises:
         ValueError: Widths or batch sizes that do not fit, ``num_heads`` that does not divide
-            ``bottleneck_dim``.
+            ``bottleneck_dim``, ``drop_path`` out of its range.
 
     Source: Lee et al., `CAST: Cross-Attention in Space and Time for Video Action Recognition
     <https://arxiv.org/abs/2311.18825>`_ (NeurIPS 2023).
@@ -111,7 +111,7 @@ class BottleneckCrossAttention(nn.Module):
         self.cross_attention = MultiHeadAttention(bottleneck_dim, num_heads)
         self.sem_expand = nn.Linear(bottleneck_dim, sem_dim)
         self.mot_expand = nn.Linear(bottleneck_dim, mot_dim)
-        self.drop_path = StochasticDepth(drop_path, mode="row")
+        self.drop_path = _stochastic_depth(drop_path)
         for expand in (self.sem_expand, self.mot_expand):
             nn.init.zeros_(expand.weight)
             nn.init.zeros_(expand.bias)
@@ -336,7 +336,7 @@ class CrossAttention(nn.Module):
         self.mot_position = FourierPositionEncoding(mot_position_dim, mot_dim)
         self.sem_attention = MultiHeadAttention(sem_dim, num_heads, mot_dim)
         self.mot_attention = MultiHeadAttention(mot_dim, num_heads, sem_dim)
-        self.drop_path = StochasticDepth(drop_path, mode="row")
+        self.drop_path = _stochastic_depth(drop_path)
 
     def forward(
         self,
@@ -377,6 +377,12 @@ class CrossAttention(nn.Module):
 def existing(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Tokens with zeros where none exists; a weight of zero would not keep a NaN out."""
     return tokens if mask is None else tokens.masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
+def _stochastic_depth(probability: float) -> StochasticDepth:
+    if not 0 <= probability <= 1:
+        raise ValueError(f"drop_path must be between 0 and 1, got {probability}")
+    return StochasticDepth(probability, mode="row")
 
 
 def scaled(update: Tensor, keep: Tensor | None) -> Tensor:

@@ -107,7 +107,7 @@ def fuse_and_pool(
         The means [B, D] and [B, D'], and the attention.
 
     Raises:
-        ValueError: As the layers; ``merged`` is of another number of layers.
+        ValueError: As the layers; ``merged`` is of other layers.
     """
     x, masks = [semantic, motion], (semantic_mask, motion_mask)
     if merged is None:
@@ -127,14 +127,11 @@ def fuse_and_pool(
         means = [masked_mean(tokens, mask) for tokens, mask in zip(x, masks, strict=True)]
         return *means, weights if return_attention else []
 
-    for maps in merged:
-        if maps is not None and len(maps.through) != len(layers):
-            raise ValueError(
-                f"merged must be of these {len(layers)} layers, got maps of {len(maps.through)}"
-            )
-    check_streams(*x, layers[0].sem_compress.in_features, layers[0].mot_compress.in_features)
+    if layers:
+        check_streams(*x, layers[0].sem_compress.in_features, layers[0].mot_compress.in_features)
     places = semantic_positions, motion_positions, *masks
     streams_of_layers = [layer.streams(*x, *places) for layer in layers]  # checks what came
+    _check_merged(merged, streams_of_layers)
     sides = [
         _Expanding(existing(tokens, mask), mask)
         if maps is None
@@ -160,6 +157,22 @@ def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
         tokens, exists = existing(tokens, mask), mask.unsqueeze(1).to(tokens.dtype)
         weights = exists / exists.sum(dim=2, keepdim=True).clamp(min=1)
     return torch.bmm(weights, tokens).squeeze(1)
+
+
+def _check_merged(
+    merged: Sequence[MergedMaps | None], streams_of_layers: Sequence[tuple[Stream, Stream]]
+) -> None:
+    for i, maps in enumerate(merged):
+        if maps is None:
+            continue
+        into = [streams[i].compress for streams in streams_of_layers]
+        rows = sum(compress.out_features for compress in into)
+        expected = [rows, into[0].in_features if into else 0]
+        if len(maps.through) != len(into) or list(maps.compress.shape) != expected:
+            raise ValueError(
+                f"merged must be of these {len(into)} layers, with a compression {expected}, got "
+                f"maps of {len(maps.through)} layers, {list(maps.compress.shape)}"
+            )
 
 
 class _Expanding:

@@ -286,6 +286,9 @@ def test_other_errors_say_what_came():
         BottleneckCrossAttention(12, 10, 8, num_heads=3)
     with pytest.raises(ValueError, match="num_heads must divide dim, got num_heads=4 and dim=10"):
         CrossAttention(12, 10, num_heads=4)
+    for kind in (BottleneckCrossAttention, CrossAttention):
+        with pytest.raises(ValueError, match="drop_path must be between 0 and 1, got 1.5"):
+            kind(12, 10, num_heads=2, drop_path=1.5)
     semantic, motion, *_ = inputs()
     for layer in (small_layer(), CrossAttention(12, 10, num_heads=2)):
         with pytest.raises(ValueError, match=r"positions must be \[..., 2\], got \[6, 3\]"):

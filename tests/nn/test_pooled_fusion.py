@@ -271,9 +271,15 @@ def test_adapters_are_not_merged_away():
 
 
 def test_maps_of_other_layers():
-    message = "merged must be of these 2 layers, got maps of 3"
+    merged = merge_maps(stack())
+    message = r"of these 2 layers, with a compression \[8, 20\], got maps of 3 layers, \[12, 20\]"
     with pytest.raises(ValueError, match=message):
-        fuse_and_pool(stack(number=2), *inputs(4, 9, 3), merged=merge_maps(stack()))
+        fuse_and_pool(stack(number=2), *inputs(4, 9, 3), merged=merged)
+    with pytest.raises(ValueError, match=r"of these 0 layers, .*, got maps of 3 layers"):
+        fuse_and_pool([], *inputs(4, 9, 3), merged=merged)
+    wider = [BottleneckCrossAttention(SEM_DIM, MOT_DIM, 6, num_heads=2).double() for _ in range(3)]
+    with pytest.raises(ValueError, match=r"\[18, 20\], got maps of 3 layers, \[12, 20\]"):
+        fuse_and_pool(wider, *inputs(4, 9, 3), merged=merged)
 
 
 def test_merge_is_of_both_streams():
