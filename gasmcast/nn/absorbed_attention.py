@@ -5,9 +5,9 @@ columns, one for each head and few token, and the projections of the many tokens
 absorbed into them:
 
 .. math::
-    (\bar{s} W_q^h + b_q^h)(k^h)^\top &= \bar{s}\, (W_q^h k^{h\top}) + b_q^h k^{h\top}, &
+    (\bar{s} W_q^h + b_q^h)(k^h)^\top &= \bar{s}\, (W_q^h k^{h\top}) + b_q^h k^{h\top} \\
     (P^h v^h) W_o^h &= P^h\, (v^h W_o^h) \\
-    q^h (\bar{s} W_k^h)^\top &= (q^h W_k^{h\top})\, \bar{s}^\top, &
+    q^h (\bar{s} W_k^h)^\top &= (q^h W_k^{h\top})\, \bar{s}^\top \\
     R^h (\bar{s} W_v^h) &= (R^h \bar{s})\, W_v^h
 
 So with M few tokens and H heads, a token of the many costs 4 H M d multiplications instead of
