@@ -36,6 +36,18 @@ POOLED_FULL = "CrossAttention, pooled"
 POOLED = "bottleneck, pooled"
 WAYS = (VANILLA, FULL, ABSORBED, PLAIN, OURS, POOLED_VANILLA, POOLED_FULL, POOLED)
 
+SUMMARY = (
+    "",
+    "rival",
+    "FLOPs, forward",
+    "FLOPs, step",
+    "parameters",
+    "kept",
+    "peak",
+    "time, forward",
+    "time, step",
+)
+
 aten = torch.ops.aten
 
 
@@ -69,7 +81,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{_clips(self.clips)}, {str(self.dtype).removeprefix('torch.')}"
+        return f"{_clips(self.clips)}, {_name(self.dtype)}"
 
 
 TINY = Case(2, (3, 3), 3, 16, 12, 8, 2)
@@ -166,11 +178,12 @@ def run(effort: Effort) -> str:
     machine = Machine(effort.device, ())
     cases = (TINY,) if effort.tiny else CASES
     brief = replace(effort, seconds=effort.seconds / 4, min_rounds=min(effort.min_rounds, 5))
-    summary, details = [], []
+    summaries: dict[torch.dtype, list[list[object]]] = {}
+    details = []
     for case in cases:
         gc.collect()
         rows, more = _measure_case(case, brief)
-        summary += rows
+        summaries.setdefault(case.dtype, []).extend(rows)
         details += more
         print(*rows, sep="\n", file=sys.stderr, flush=True)
     heads = [_measure_head(case, brief) for case in cases if case.dtype is torch.float32]
@@ -179,25 +192,23 @@ def run(effort: Effort) -> str:
     ]
     parts = [
         f"Measured on: {machine}.",
-        table(
-            (
-                "",
-                "against",
-                "FLOPs, forward",
-                "FLOPs, step",
-                "parameters",
-                "kept",
-                "peak",
-                "time, forward",
-                "time, step",
-            ),
-            summary,
+        *(
+            f"**In percent of the rival**, {_name(dtype)}.\n\n{table(SUMMARY, rows)}"
+            for dtype, rows in summaries.items()
         ),
         *details,
         "**The whole head**, with graph attention, means and classifier, float32, against vanilla "
         "fusion without graphs.",
         table(
-            ("", "parameters, M", "of vanilla", "peak MiB", "of vanilla", "ms, step", "of vanilla"),
+            (
+                "",
+                "parameters, M",
+                "% of vanilla",
+                "peak MiB",
+                "% of vanilla",
+                "ms, step",
+                "vanilla = 1",
+            ),
             heads,
         ),
         "**Inference**, three layers to the two means, float32.",
@@ -218,8 +229,8 @@ def _measure_case(case: Case, effort: Effort) -> tuple[list[list[object]], list[
 
     def row(name: str, reference: str) -> list[object]:
         return [
-            f"{case.name}: {name}",
-            reference,
+            f"{_clips(case.clips)}{', pooled' if name == POOLED else ''}",
+            reference.removesuffix(", pooled"),
             *(_percent(a / b) for a, b in zip(flops[name], flops[reference], strict=True)),
             _percent(parameters[name] / parameters[reference]),
             _percent(kept[name] / kept[reference]),
@@ -236,8 +247,8 @@ def _measure_case(case: Case, effort: Effort) -> tuple[list[list[object]], list[
             f"{parameters[name] / 1e6:.2f}",
             f"{kept[name] / MIB:.1f}",
             f"{step.peak_bytes[name] / MIB:.1f}",
-            forward.milliseconds(name),
-            step.milliseconds(name),
+            f"{forward.milliseconds(name).median:.1f}",
+            f"{step.milliseconds(name).median:.1f}",
             step.ratio(name, VANILLA) if name != VANILLA else 1,
         ]
         for name in WAYS
@@ -251,7 +262,7 @@ def _measure_case(case: Case, effort: Effort) -> tuple[list[list[object]], list[
         "peak MiB",
         "ms, forward",
         "ms, step",
-        "vanilla = 1",
+        "step, vanilla = 1",
     )
     title = f"**{case.name}**, {rounds(step)}."
     return [row(*pair) for pair in pairs], [title, table(header, details)]
@@ -399,5 +410,9 @@ def _clips(number: int) -> str:
     return "1 clip" if number == 1 else f"{number} clips"
 
 
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _percent(ratio: float) -> str:
-    return f"{100 * ratio:.1f} %"
+    return f"{100 * ratio:.1f}"
