@@ -23,6 +23,7 @@ BENCHMARKS = {
     "gatv2-sizes": gatv2.run_sizes,
     "segments": segments.run,
     "fusion": fusion.run,
+    "fusion-head": fusion.run_head,
     "fusion-sizes": fusion_sizes.run,
 }
 

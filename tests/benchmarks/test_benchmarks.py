@@ -41,6 +41,7 @@ def test_fusion_runs():
     for name in fusion.WAYS:
         assert f"\n| {name} |" in section
     assert "| 2 clips | bottleneck, fused for inference |" in section
+    assert "\n| 2 clips | " in fusion.run_head(TINY)
 
 
 def test_fusion_sizes_runs_and_draws(tmp_path):
