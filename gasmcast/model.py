@@ -56,7 +56,7 @@ class TemporalCrossAttentionModel(
             (I3D without a checkpoint).
         fusion: ``"bottleneck"``, ``"cross_attention"`` or ``"late"``: see
             :class:`~gasmcast.GASMCAST`.
-        bottleneck_dim: Width of the bottleneck.
+        bottleneck_dim: Width of the bottleneck, where there is one.
         num_heads: Heads H of graph and cross-attention.
         similarity_threshold: Cosine similarity that ties two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.

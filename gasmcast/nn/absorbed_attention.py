@@ -141,7 +141,8 @@ def exchange(
     place = (None, None) if positions is None else positions
     affine = norm.weight, norm.bias
     tensors = (*compress, *affine, *few[:3], *weights, *place, *expand, keep)
-    if torch.is_autocast_enabled(x.device.type):
+    # Autocast leaves float64 alone.
+    if torch.is_autocast_enabled(x.device.type) and norm.weight.dtype is not torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         tensors = tuple(tensor if tensor is None else tensor.to(dtype) for tensor in tensors)
     with torch.autocast(x.device.type, enabled=False):
@@ -153,6 +154,13 @@ def exchange(
         to_few.unflatten(1, (num_heads, number)).mT,
         to_many.unflatten(1, (num_heads, number)),
     )
+
+
+_INPUTS = (
+    *("eps", "mask", "few_mask", "x", "compress", "compress_bias", "norm", "norm_bias"),
+    *("query", "key", "value", "w_query", "b_query", "w_key", "w_value", "w_output", "b_output"),
+    *("query_position", "key_position", "expand", "expand_bias", "keep"),
+)
 
 
 class _Exchange(torch.autograd.Function):
@@ -190,13 +198,19 @@ class _Exchange(torch.autograd.Function):
         return out, seen, to_few, to_many, y
 
     @staticmethod
-    def backward(ctx, d_out, d_seen, d_to_few, d_to_many, d_y):
+    def backward(ctx, *d_outputs):
+        with torch.autocast(ctx.saved_tensors[-1].device.type, enabled=False):
+            return _Exchange._backward(ctx, *d_outputs)
+
+    @staticmethod
+    def _backward(ctx, d_out, d_seen, d_to_few, d_to_many, d_y):
         (
             few_mask, x, compress, norm, norm_bias, query, key, value,
             w_query, b_query, w_key, w_value, w_output, b_output, query_position, key_position,
             expand, keep, to_few, to_many, y,
         ) = ctx.saved_tensors  # fmt: skip
-        needs_x, needs_compress, needs_expand = (ctx.needs_input_grad[i] for i in (3, 4, 19))
+        # Matrix products of the size of the input are left out where nobody wants them.
+        needs = dict(zip(_INPUTS, ctx.needs_input_grad, strict=True))
         d_x = d_compress = d_compress_bias = d_expand = d_expand_bias = None
 
         values = _values(few_mask, value, w_output, b_output)
@@ -207,8 +221,10 @@ class _Exchange(torch.autograd.Function):
             d_heard = d_out
         else:
             d_heard = d_out.to(heard.dtype)
-            if needs_expand:
-                d_expand, d_expand_bias = _expand_gradients(d_heard, F.gelu(heard), keep)
+            if needs["expand"]:
+                d_expand = _expand_gradient(d_heard, F.gelu(heard), keep)
+            if needs["expand_bias"]:
+                d_expand_bias = _kept_sum(d_heard, keep)
             d_heard = d_heard @ expand if keep is None else (d_heard @ expand) * keep
         d_heard = aten.gelu_backward(d_heard, heard)
         d_to_few = _plus(torch.bmm(values, d_heard.mT), d_to_few)
@@ -248,12 +264,13 @@ class _Exchange(torch.autograd.Function):
             d_x = d_tokens
         else:
             flat = d_tokens.flatten(0, -2)
-            if needs_compress:
+            if needs["compress"]:
                 d_compress = flat.mT @ x.to(compress.dtype).flatten(0, -2)
+            if needs["compress_bias"]:
                 d_compress_bias = flat.sum(dim=0)
-            if needs_x and d_out is None:
+            if needs["x"] and d_out is None:
                 d_x = d_tokens @ compress
-            elif needs_x:
+            elif needs["x"]:
                 d_x = _add_product(d_out, d_tokens, compress)
         return (
             None, None, None, d_x, d_compress, d_compress_bias, d_norm, d_norm_bias, d_query, d_key,
@@ -352,12 +369,16 @@ def _add_expanded(
     return _add_product(out, narrow, expand.mT, in_place=True)
 
 
-def _expand_gradients(d_out: Tensor, narrow: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-    d_out, kept = d_out.flatten(0, 1), narrow if keep is None else narrow * keep
-    d_expand = d_out.mT @ kept.flatten(0, 1)
+def _expand_gradient(d_out: Tensor, narrow: Tensor, keep: Tensor | None) -> Tensor:
+    narrow = narrow if keep is None else narrow * keep
+    return d_out.flatten(0, 1).mT @ narrow.flatten(0, 1)
+
+
+def _kept_sum(d_out: Tensor, keep: Tensor | None) -> Tensor:
+    """Sum over clips and tokens, each times what it was kept with."""
     if keep is None:
-        return d_expand, d_out.sum(dim=0)
-    return d_expand, d_out.mT @ keep.expand(*narrow.shape[:2], 1).flatten()
+        return d_out.sum(dim=(0, 1))
+    return d_out.flatten(0, 1).mT @ keep.expand(*d_out.shape[:2], 1).flatten()
 
 
 def _add_product(wide: Tensor, narrow: Tensor, weight: Tensor, *, in_place: bool = False) -> Tensor:

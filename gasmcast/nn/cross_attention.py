@@ -11,7 +11,7 @@ from torchvision.ops import StochasticDepth
 from gasmcast.nn import absorbed_attention
 from gasmcast.nn.absorbed_attention import Ends, FewTokens, HeadWeights
 from gasmcast.nn.multi_head_attention import MultiHeadAttention
-from gasmcast.nn.plain_modules import is_plain
+from gasmcast.nn.plain_modules import is_plain, is_plain_linear
 from gasmcast.nn.position_encoding import FourierPositionEncoding
 
 
@@ -224,18 +224,19 @@ class BottleneckCrossAttention(nn.Module):
         """Which stream has so many tokens and the other so few that projections are absorbed."""
         many = int(tokens[1].size(1) > tokens[0].size(1))
         stream, attention = streams[many], self.cross_attention
-        linears = (attention.query, attention.key, attention.value, attention.output)
+        with_bias = (stream.compress, attention.query, attention.output, stream.expand)
+        without_bias = (attention.key, attention.value)
         x, weight = tokens[many], attention.query.weight
+        dtypes, autocast = (x.dtype, weight.dtype), torch.is_autocast_enabled(x.device.type)
         absorbs = (
             absorbed_attention.is_worthwhile(
                 x.size(1), tokens[1 - many].size(1), weight.size(1), attention.num_heads
             )
             and is_plain(attention, MultiHeadAttention)
             and is_plain(stream.norm, nn.LayerNorm)
-            and all(
-                is_plain(part, nn.Linear) for part in (*linears, stream.compress, stream.expand)
-            )
-            and (x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type))
+            and all(is_plain_linear(linear, bias=True) for linear in with_bias)
+            and all(is_plain_linear(linear, bias=False) for linear in without_bias)
+            and (x.dtype == weight.dtype or (autocast and torch.float64 not in dtypes))
             and not torch.compiler.is_exporting()
             and not torch.jit.is_tracing()
             and not torch._C._are_functorch_transforms_active()

@@ -1,9 +1,8 @@
 """GASM-CAST: graph attention in each stream, then three layers of fusion."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 from torch_geometric.data import Batch
@@ -14,7 +13,7 @@ from gasmcast.nn.cross_attention import (
     CrossAttentionWeights,
 )
 from gasmcast.nn.graph_attention import MotionGraphAttention, SemanticGraphAttention
-from gasmcast.nn.pooled_fusion import MergedMaps, fuse_and_pool, merge_maps
+from gasmcast.nn.pooled_fusion import FrozenMaps, MergedMaps, fuse_and_pool, merge_maps
 
 
 class GASMCASTAttention(NamedTuple):
@@ -49,13 +48,14 @@ class GASMCAST(nn.Module):
             (:class:`~gasmcast.nn.BottleneckCrossAttention`), ``"cross_attention"``
             (:class:`~gasmcast.nn.CrossAttention`, at full width), or ``"late"``: there are none,
             and the streams meet in what comes after.
-        bottleneck_dim: Width of the bottleneck.
+        bottleneck_dim: Width of the bottleneck, where there is one.
         num_heads: Heads H of graph and cross-attention.
         similarity_threshold: Cosine similarity that ties two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
         max_similar: At most so many edges a node receives through similarity alone.
         dropout: Probability of dropping a graph attention weight in training.
-        drop_path: Probability of skipping a fusion layer for a clip in training.
+        drop_path: Probability of skipping a fusion layer, where there are any, for a clip in
+            training.
 
     Shapes:
         - **raw_semantic:** [B, P, sem_dim], **spatial_pos:** [P, 2] or [B, P, 2]
@@ -105,7 +105,7 @@ class GASMCAST(nn.Module):
         self.motion_graph = MotionGraphAttention(
             mot_dim, num_heads, adjacency_window=adjacency_window, **graph
         )
-        self._merged: tuple[MergedMaps | None, MergedMaps | None] | None = None
+        self.merged: nn.ModuleList | None = None
         if fusion == "bottleneck":
             layer = partial(BottleneckCrossAttention, sem_dim, mot_dim, bottleneck_dim)
         elif fusion == "cross_attention":
@@ -131,18 +131,24 @@ class GASMCAST(nn.Module):
 
         Linear maps that follow each other (one layer's expansion, a later layer's compression) are
         multiplied once for all: see :func:`~gasmcast.nn.merge_maps`. The same results up to
-        rounding. Maps that cannot be merged, and layers that have none, stay as they are.
+        rounding. Maps that cannot be merged, and layers that have none, stay as they are. The copy
+        goes back to its layers once other weights are loaded into it or a parameter of it requires
+        a gradient; it does not notice weights that are changed in place.
         """
         fused = deepcopy(self).eval().requires_grad_(False)
-        fused._merged = merge_maps(fused.fusion_layers)
+        maps = merge_maps(fused.fusion_layers)
+        fused.merged = nn.ModuleList(nn.Identity() if m is None else FrozenMaps(m) for m in maps)
         return fused
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # What moves or converts the parameters does so to the merged maps, which are none.
-        super()._apply(fn, recurse)
-        if self._merged is not None:
-            self._merged = tuple(None if maps is None else maps.map(fn) for maps in self._merged)
-        return self
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.merged = None  # of the weights that were
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def _merged(self) -> tuple[MergedMaps | None, ...] | None:
+        """Maps merged for inference, as long as nothing can have changed what they are made of."""
+        if self.merged is None or any(p.requires_grad for p in self.parameters()):
+            return None
+        return tuple(maps() if isinstance(maps, FrozenMaps) else None for maps in self.merged)
 
     def forward(
         self,
@@ -181,7 +187,7 @@ class GASMCAST(nn.Module):
         places["return_attention"] = return_attention
         if pooled:
             semantic, motion, weights = fuse_and_pool(
-                self.fusion_layers, semantic, motion, **places, merged=self._merged
+                self.fusion_layers, semantic, motion, **places, merged=self._merged()
             )
             maps += weights
         else:

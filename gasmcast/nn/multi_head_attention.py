@@ -23,7 +23,7 @@ class MultiHeadAttention(nn.Module):
     Shapes:
         - **query:** [B, N, d]
         - **key_value:** [B, M, kv_dim]
-        - **key_mask:** [B, M], True where a key exists. A clip without any key gets zeros.
+        - **key_mask:** [B, M], True where a key exists. Where there is none, the output is zero.
         - **output:** [B, N, d] and, if asked, weights [B, H, N, M]
 
     Raises:
@@ -77,4 +77,6 @@ class MultiHeadAttention(nn.Module):
         output = self.output(heads.transpose(1, 2).flatten(-2))
         if has_key is not None:
             output = output * has_key
+        elif key_value.size(1) == 0:
+            output = torch.zeros_like(output)
         return (output, weights) if return_attention else output

@@ -13,7 +13,7 @@ product with :math:`x_0` compresses for all layers, and only means are expanded.
 to rounding, results are those of the layers one after the other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -28,7 +28,7 @@ from gasmcast.nn.cross_attention import (
     existing,
     scaled,
 )
-from gasmcast.nn.plain_modules import is_plain
+from gasmcast.nn.plain_modules import is_plain, is_plain_linear
 
 
 class MergedMaps(NamedTuple):
@@ -56,15 +56,27 @@ class MergedMaps(NamedTuple):
             [[into.weight @ out.bias for out in expand[:i]] for i, into in enumerate(compress)],
         )
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """The same with a function of every tensor, such as a move to a device."""
+
+class FrozenMaps(nn.Module):
+    """Merged maps that move with a module, as its buffers, and are not saved with it."""
+
+    def __init__(self, maps: MergedMaps):
+        super().__init__()
+        self.layers = len(maps.through)
+        self.register_buffer("compress", maps.compress, persistent=False)
+        self.register_buffer("compress_bias", maps.compress_bias, persistent=False)
+        for i in range(self.layers):
+            for k in range(i):
+                self.register_buffer(f"through_{i}_{k}", maps.through[i][k], persistent=False)
+                self.register_buffer(f"bias_{i}_{k}", maps.through_bias[i][k], persistent=False)
+
+    def forward(self) -> MergedMaps:
+        """The maps."""
         through, through_bias = (
-            [[function(tensor) for tensor in row] for row in rows]
-            for rows in (self.through, self.through_bias)
+            [[getattr(self, f"{name}_{i}_{k}") for k in range(i)] for i in range(self.layers)]
+            for name in ("through", "bias")
         )
-        return type(self)(
-            function(self.compress), function(self.compress_bias), through, through_bias
-        )
+        return MergedMaps(self.compress, self.compress_bias, through, through_bias)
 
 
 def merge_maps(layers: Sequence[nn.Module]) -> tuple[MergedMaps | None, MergedMaps | None]:
@@ -101,7 +113,8 @@ def fuse_and_pool(
         semantic_mask: [B, P], True where a token exists. A clip without any has the mean zero.
         motion_mask: [B, S], likewise.
         return_attention: Whether the attention is wanted; without, the list is empty.
-        merged: Of both streams, made beforehand; None: made here for a stream where that pays.
+        merged: Of both streams, made beforehand of these layers with the weights that they have,
+            and passed over where a map has to be called; None: made here where that pays.
 
     Returns:
         The means [B, D] and [B, D'], and the attention.
@@ -110,28 +123,25 @@ def fuse_and_pool(
         ValueError: As the layers; ``merged`` is of other layers.
     """
     x, masks = [semantic, motion], (semantic_mask, motion_mask)
-    if merged is None:
-        merged = _where_it_pays(layers, x)
+    merged = _where_it_pays(layers, x) if merged is None else _usable(merged, layers)
     weights = []
     if all(maps is None for maps in merged):
         for layer in layers:
-            *x, layer_weights = layer(
-                *x,
+            semantic, motion, *layer_weights = layer(
+                semantic,
+                motion,
                 semantic_positions,
                 motion_positions,
                 semantic_mask=semantic_mask,
                 motion_mask=motion_mask,
                 return_attention=return_attention,
-            ) + (() if return_attention else (None,))
-            weights.append(layer_weights)
-        means = [masked_mean(tokens, mask) for tokens, mask in zip(x, masks, strict=True)]
-        return *means, weights if return_attention else []
+            )
+            weights += layer_weights
+        return masked_mean(semantic, semantic_mask), masked_mean(motion, motion_mask), weights
 
-    if layers:
-        check_streams(*x, layers[0].sem_compress.in_features, layers[0].mot_compress.in_features)
+    check_streams(*x, layers[0].sem_compress.in_features, layers[0].mot_compress.in_features)
     places = semantic_positions, motion_positions, *masks
     streams_of_layers = [layer.streams(*x, *places) for layer in layers]  # checks what came
-    _check_merged(merged, streams_of_layers)
     sides = [
         _Expanding(existing(tokens, mask), mask)
         if maps is None
@@ -150,29 +160,36 @@ def fuse_and_pool(
 def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the tokens that exist: [B, N, D] and [B, N] to [B, D]; zero where none does."""
     # As a product: the gradient of mean() would have a layout that slows all that it comes to.
-    if mask is None:
-        weights = tokens.new_full((1, 1, tokens.size(1)), 1 / max(tokens.size(1), 1))
-        weights = weights.expand(len(tokens), 1, -1)
-    else:
-        tokens, exists = existing(tokens, mask), mask.unsqueeze(1).to(tokens.dtype)
-        weights = exists / exists.sum(dim=2, keepdim=True).clamp(min=1)
-    return torch.bmm(weights, tokens).squeeze(1)
+    with torch.autocast(tokens.device.type, enabled=False):
+        if mask is None:
+            ones, count = tokens.new_ones(1, 1, tokens.size(1)), max(tokens.size(1), 1)
+            ones = ones.expand(len(tokens), 1, -1)
+        else:
+            tokens, ones = existing(tokens, mask), mask.unsqueeze(1).to(tokens.dtype)
+            count = mask.sum(dim=1, keepdim=True).clamp(min=1)
+        total = torch.bmm(ones, tokens).squeeze(1)
+        # A count may not be a number of half precision.
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        return (total.to(wide) / count).to(tokens.dtype)
 
 
-def _check_merged(
-    merged: Sequence[MergedMaps | None], streams_of_layers: Sequence[tuple[Stream, Stream]]
-) -> None:
-    for i, maps in enumerate(merged):
-        if maps is None:
-            continue
-        into = [streams[i].compress for streams in streams_of_layers]
-        rows = sum(compress.out_features for compress in into)
-        expected = [rows, into[0].in_features if into else 0]
-        if len(maps.through) != len(into) or list(maps.compress.shape) != expected:
-            raise ValueError(
-                f"merged must be of these {len(into)} layers, with a compression {expected}, got "
-                f"maps of {len(maps.through)} layers, {list(maps.compress.shape)}"
-            )
+def _usable(
+    merged: Sequence[MergedMaps | None], layers: Sequence[nn.Module]
+) -> tuple[MergedMaps | None, MergedMaps | None]:
+    """Maps made beforehand, but for a stream whose own maps have to be called by now."""
+    usable = []
+    for maps, stream in zip(merged, ("sem", "mot"), strict=True):
+        ends = _ends(layers, stream)
+        if maps is not None and ends is not None:
+            into = ends[0]
+            expected = [sum(linear.out_features for linear in into), into[0].in_features]
+            if len(maps.through) != len(into) or list(maps.compress.shape) != expected:
+                raise ValueError(
+                    f"merged must be of these {len(into)} layers, with a compression {expected}, "
+                    f"got maps of {len(maps.through)} layers, {list(maps.compress.shape)}"
+                )
+        usable.append(None if ends is None else maps)
+    return tuple(usable)
 
 
 class _Expanding:
@@ -233,7 +250,7 @@ def _ends(
     compress, expand = (
         [getattr(layer, f"{stream}_{end}") for layer in layers] for end in ("compress", "expand")
     )
-    plain = all(is_plain(linear, nn.Linear) for linear in (*compress, *expand))
+    plain = all(is_plain_linear(linear, bias=True) for linear in (*compress, *expand))
     return (compress, expand) if plain else None
 
 

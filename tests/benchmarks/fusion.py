@@ -270,6 +270,7 @@ def _inference(case: Case, effort: Effort) -> list[list[object]]:
             fuse_and_pool, layers, *stacks.inputs, *places, merged=merged
         ),
     }
+    check_same(stacks.forward[POOLED], lambda: list(calls["bottleneck, fused for inference"]()[:2]))
     calls = {name: torch.no_grad()(call) for name, call in calls.items()}
     measured = measure([Way(name, call) for name, call in calls.items()], effort)
     return [
@@ -312,10 +313,9 @@ def _measure_head(case: Case, effort: Effort) -> list[object]:
     widths = case.sem_dim, case.mot_dim
     torch.manual_seed(0)
     gasm_cast = GASMCAST(*widths, bottleneck_dim=case.dim, num_heads=case.heads)
-    gasm_cast = gasm_cast.to(effort.device)
     modules = {
-        OURS: nn.ModuleList([gasm_cast, nn.Linear(sum(widths), CLASSES)]),
-        VANILLA: nn.ModuleList([stacks.modules[VANILLA], nn.Linear(sum(widths), CLASSES)]),
+        name: nn.ModuleList([fusion, nn.Linear(sum(widths), CLASSES)]).to(effort.device)
+        for name, fusion in ((OURS, gasm_cast), (VANILLA, stacks.modules[VANILLA]))
     }
 
     def ours() -> list[Tensor]:
@@ -328,8 +328,7 @@ def _measure_head(case: Case, effort: Effort) -> list[object]:
         return [masked_mean(stream, None) for stream in streams]
 
     def classify(name: str, means: Callable[[], list[Tensor]]) -> list[Tensor]:
-        classifier = modules[name].to(effort.device)[1]
-        return [classifier(torch.cat(means(), dim=1))]
+        return [modules[name][1](torch.cat(means(), dim=1))]
 
     forward = {OURS: partial(classify, OURS, ours), VANILLA: partial(classify, VANILLA, vanilla)}
     steps = {name: training_step(forward[name], modules[name], []) for name in forward}

@@ -37,23 +37,23 @@ def refined(
     """Both streams of every video after graph attention, labels, and how many cannot be read."""
     dataset = ClipDataset(videos, eval_transform(model.image_size), num_frames=model.num_frames)
     semantic, motion, labels, unreadable = [], [], [], 0
-    space, time = places(model)
     for sample in dataset:
         if "error" in sample:
             unreadable += 1
             continue
         clip = sample["clip"].unsqueeze(0)
-        semantic.append(model.gasm_cast.semantic_graph(model.semantic_extractor(clip), space))
-        motion.append(model.gasm_cast.motion_graph(model.motion_extractor(clip), time))
+        patches, segments = model.semantic_extractor(clip), model.motion_extractor(clip)
+        space, time = places(model, segments.size(1))
+        semantic.append(model.gasm_cast.semantic_graph(patches, space))
+        motion.append(model.gasm_cast.motion_graph(segments, time))
         labels.append(sample["label"])
     if len(labels) < 2:
         raise ValueError(f"at least two videos must be readable, got {len(labels)}")
     return torch.cat(semantic), torch.cat(motion), torch.tensor(labels), unreadable
 
 
-def places(model: TemporalCrossAttentionModel) -> tuple[Tensor, Tensor]:
+def places(model: TemporalCrossAttentionModel, segments: int) -> tuple[Tensor, Tensor]:
     """Where the tokens of both streams are."""
-    segments = model.num_frames // 2
     return (
         generate_spatial_positions(model.semantic_extractor.grid_size),
         generate_temporal_positions(model.num_frames, segments),
@@ -68,7 +68,9 @@ def through_layers(
     inputs, weights = [], []
     for layer in model.gasm_cast.fusion_layers:
         inputs.append([semantic, motion])
-        semantic, motion, attention = layer(semantic, motion, *places(model), return_attention=True)
+        semantic, motion, attention = layer(
+            semantic, motion, *places(model, motion.size(1)), return_attention=True
+        )
         weights.append(attention)
     return inputs, weights
 
@@ -105,12 +107,12 @@ def residuals(model: TemporalCrossAttentionModel, semantic: Tensor, motion: Tens
         streams = [semantic, motion]
         with torch.no_grad():
             for layer in layers:
-                streams = layer(*streams, *places(model))
+                streams = layer(*streams, *places(model, motion.size(1)))
         changes = [
             float((after - before).norm() / before.norm())
             for after, before in zip(streams, (semantic, motion), strict=True)
         ]
-        gradients = damping(layers, semantic, motion, places(model))
+        gradients = damping(layers, semantic, motion, places(model, motion.size(1)))
         rows.append([name, *(f"{value:.4g}" for value in (*changes, *gradients[::-1]))])
     header = (
         "",
@@ -146,7 +148,9 @@ def run(model: TemporalCrossAttentionModel, videos: LabeledVideos, rendered: Lab
     semantic, motion, labels, _ = refined(model, rendered)
     _, weights = through_layers(model, semantic, motion)
     with torch.no_grad():
-        cut = progression.run_cut(layers, model.classifier, semantic, motion, places(model), labels)
+        cut = progression.run_cut(
+            layers, model.classifier, semantic, motion, places(model, motion.size(1)), labels
+        )
     return "\n\n".join(
         [
             *parts,

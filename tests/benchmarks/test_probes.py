@@ -141,7 +141,7 @@ def test_features_are_what_the_model_reads(folder):
     with torch.no_grad():
         logits, maps = model(dataset[3]["clip"].unsqueeze(0), return_attention=True)
         means = probes.progression.fuse_and_pool(
-            model.gasm_cast.fusion_layers, semantic[3:4], motion[3:4], *probes.places(model)
+            model.gasm_cast.fusion_layers, semantic[3:4], motion[3:4], *probes.places(model, 8)
         )[:2]
     torch.testing.assert_close(model.classifier(torch.cat(means, dim=1)), logits)
     torch.testing.assert_close(

@@ -168,6 +168,24 @@ def test_frozen_parts_get_no_gradient_and_the_others_the_same(plainly):
         torch.testing.assert_close(got[name], gradient)
 
 
+def test_biases_are_trained_where_weights_are_frozen(plainly):
+    module, (semantic, motion) = layer(drop_path=0.5), tokens(3, 6, 3)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name.endswith("bias"))
+    places = positions("shared", 3, 6, 3)
+
+    def gradients(call):
+        module.zero_grad()
+        out = call(module, semantic.detach(), motion.detach(), *places)
+        (out[0].square().sum() + out[1].square().sum()).backward()
+        return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+    expected, got = gradients(plainly), gradients(run)
+    assert expected.keys() == got.keys() >= {"sem_compress.bias", "sem_expand.bias"}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(got[name], gradient)
+
+
 def test_inputs_stay_as_they_are():
     module, (semantic, motion) = layer(), tokens(4, 6, 3)
     before = semantic.detach().clone(), motion.detach().clone()
@@ -231,6 +249,37 @@ def test_autocast(return_attention, absorbed_calls):
         assert F.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.99
 
 
+def test_backward_within_autocast(plainly):
+    module = layer().float()
+    semantic, motion = (tensor.detach().float() for tensor in tokens(2, 6, 3))
+
+    def gradients(call):
+        module.zero_grad()
+        out = call(module, semantic, motion)
+        with torch.autocast("cpu", torch.bfloat16):
+            out[0].square().sum().backward()
+        return module.sem_compress.weight.grad
+
+    assert gradients(run).isfinite().all()
+    close = F.cosine_similarity(gradients(run).flatten(), gradients(plainly).flatten(), dim=0)
+    assert close > 0.99
+
+
+def test_autocast_leaves_float64_alone(plainly):
+    module, inputs = layer(), tokens(2, 6, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, got = plainly(module, *inputs), run(module, *inputs)
+    for a, b in zip(expected, got, strict=True):
+        assert b.dtype is torch.float64
+        torch.testing.assert_close(b, a)
+
+
+def biased(module):
+    value = nn.Linear(DIM, DIM).double()
+    nn.init.ones_(value.bias)
+    module.cross_attention.value = value
+
+
 def hooked(module):
     module.cross_attention.query.register_forward_hook(lambda *_: None)
 
@@ -249,7 +298,7 @@ def own_forward(module):
     module.sem_expand.forward = lambda tokens: tokens.new_zeros(*tokens.shape[:-1], SEM_DIM)
 
 
-@pytest.mark.parametrize("change", [hooked, adapted, own_forward])
+@pytest.mark.parametrize("change", [hooked, adapted, own_forward, biased])
 def test_parts_that_do_more_than_multiply_are_called(change, plainly, absorbed_calls):
     module, inputs = layer(), tokens(2, 6, 3)
     before = run(module, *inputs)
@@ -316,10 +365,13 @@ def test_exported(tmp_path):
         torch.testing.assert_close(a, b)
 
 
-def test_nothing_to_attend_to():
+def test_nothing_to_attend_to(plainly):
     module = layer()
     semantic, motion = tokens(2, 6, 0)
-    out = module(semantic, motion)
-    assert out[0].isfinite().all()
-    assert out[1].shape == (2, 0, MOT_DIM)
+    hidden = torch.zeros(2, 3, dtype=torch.bool)
+    masked = module(semantic, tokens(2, 6, 3)[1], motion_mask=hidden)[0]
+    for call in (run, plainly):
+        out = call(module, semantic, motion)
+        torch.testing.assert_close(out[0], masked)
+        assert out[1].shape == (2, 0, MOT_DIM)
     assert module(semantic[:0], tokens(2, 6, 3)[1][:0])[0].shape == (0, 6, SEM_DIM)

@@ -6,7 +6,7 @@ from torch import nn
 
 from gasmcast import GASMCAST, BottleneckCrossAttention, generate_spatial_positions
 from gasmcast.nn import CrossAttention, pooled_fusion
-from gasmcast.nn.pooled_fusion import MergedMaps, fuse_and_pool, masked_mean, merge_maps
+from gasmcast.nn.pooled_fusion import FrozenMaps, MergedMaps, fuse_and_pool, masked_mean, merge_maps
 from gasmcast.positions import generate_temporal_positions
 
 SEM_DIM, MOT_DIM, DIM = 20, 14, 4
@@ -150,8 +150,11 @@ def test_merged_maps_by_hand():
     assert maps.through[0] == maps.through_bias[0] == []
     assert maps.through[1][0].tolist() == [[30]]  # 5 * 3 + 5 * 3
     assert maps.through_bias[1][0].tolist() == [3]  # 0.5 * 3 + 0.5 * 3
-    doubled = maps.map(torch.Tensor.double)
+    frozen = FrozenMaps(maps)
+    assert frozen.state_dict() == {}
+    doubled = frozen.double()()
     assert doubled.compress.dtype is doubled.through[1][0].dtype is torch.float64
+    assert doubled.through_bias[1][0].tolist() == pytest.approx([3])
 
 
 def test_what_does_not_fit_gets_the_error_of_the_layers():
@@ -251,6 +254,43 @@ def test_pooled_is_the_mean_of_forward(fusion, batch):
     assert module(semantic, motion, *POSITIONS, **masks, pooled=True)[0].shape == (batch, 16)
 
 
+def test_a_fused_copy_notices_what_changes_it():
+    module, other = gasm_cast().eval(), gasm_cast().eval()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    streams = torch.randn(40, 6, 16), torch.randn(40, 4, 12)
+
+    def means(of):
+        return list(of(*streams, *POSITIONS, pooled=True))
+
+    fused = module.fuse_for_inference()
+    fused.load_state_dict(other.state_dict())
+    torch.testing.assert_close(means(fused), means(other))
+    fused = nn.ModuleDict({"inside": module.fuse_for_inference()})
+    fused.load_state_dict({f"inside.{name}": p for name, p in other.state_dict().items()})
+    torch.testing.assert_close(means(fused["inside"]), means(other))
+
+    fused = module.fuse_for_inference().requires_grad_(True)
+    sum(mean.square().sum() for mean in means(fused)).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in fused.parameters())
+
+    fused, called = module.fuse_for_inference(), []
+    fused.layer2_pattern.sem_compress.register_forward_hook(lambda *_: called.append(1))
+    torch.testing.assert_close(means(fused), means(module))
+    assert called == [1]
+
+
+def test_means_are_exact_in_half_precision():
+    for number in (196, 300):
+        for mask in (None, torch.ones(2, number, dtype=torch.bool)):
+            ones = torch.ones(2, number, 3, dtype=torch.bfloat16)
+            assert torch.equal(masked_mean(ones, mask), torch.ones(2, 3, dtype=torch.bfloat16))
+            with torch.autocast("cpu", torch.bfloat16):
+                mean = masked_mean(ones.float(), mask)
+            assert torch.equal(mean, torch.ones(2, 3))
+
+
 def test_adapters_are_not_merged_away():
     class Doubling(nn.Linear):
         def forward(self, tokens):
@@ -275,8 +315,11 @@ def test_maps_of_other_layers():
     message = r"of these 2 layers, with a compression \[8, 20\], got maps of 3 layers, \[12, 20\]"
     with pytest.raises(ValueError, match=message):
         fuse_and_pool(stack(number=2), *inputs(4, 9, 3), merged=merged)
-    with pytest.raises(ValueError, match=r"of these 0 layers, .*, got maps of 3 layers"):
-        fuse_and_pool([], *inputs(4, 9, 3), merged=merged)
+    for others in ([], stack(CrossAttention)):  # that have no such maps: they are passed over
+        expected = token_means(others, *inputs(4, 9, 3))[:2]
+        torch.testing.assert_close(
+            fuse_and_pool(others, *inputs(4, 9, 3), merged=merged)[:2], expected
+        )
     wider = [BottleneckCrossAttention(SEM_DIM, MOT_DIM, 6, num_heads=2).double() for _ in range(3)]
     with pytest.raises(ValueError, match=r"\[18, 20\], got maps of 3 layers, \[12, 20\]"):
         fuse_and_pool(wider, *inputs(4, 9, 3), merged=merged)
