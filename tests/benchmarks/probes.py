@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmarks import compression, progression
 from benchmarks.page import table, write_section
@@ -27,7 +28,7 @@ from gasmcast import (
     write_rendered_dataset,
 )
 from gasmcast.datasets import LabeledVideos
-from gasmcast.nn import CrossAttentionWeights
+from gasmcast.nn import BottleneckCrossAttention, CrossAttentionWeights
 
 
 @torch.no_grad()
@@ -75,19 +76,45 @@ def through_layers(
     return inputs, weights
 
 
-def damping(layers: list[nn.Module], semantic: Tensor, motion: Tensor, where: tuple) -> list[float]:
-    """Norm of the gradient that reaches each layer's input, in times of that at the output."""
+def damping(
+    layers: list[nn.Module],
+    semantic: Tensor,
+    motion: Tensor,
+    where: tuple,
+    grads: list[Tensor] | None = None,
+) -> list[float]:
+    """Norm of the gradient that reaches each layer's input, in times of that at the output.
+
+    Args:
+        layers: In their order.
+        semantic: [B, P, D].
+        motion: [B, S, D'].
+        where: Positions of both.
+        grads: At the output, of both streams; None: random ones.
+    """
     torch.manual_seed(0)
     streams = [semantic.clone().requires_grad_(), motion.clone().requires_grad_()]
     inputs = []
     for layer in layers:
         inputs += streams
         streams = list(layer(*streams, *where))
-    grads = [torch.randn_like(stream) for stream in streams]
+    if grads is None:
+        grads = [torch.randn_like(stream) for stream in streams]
     found = torch.autograd.grad(streams, inputs, grads)
     norm = torch.cat([grad.flatten() for grad in grads]).norm()
     pairs = zip(found[::2], found[1::2], strict=True)
     return [float(torch.cat([a.flatten(), b.flatten()]).norm() / norm) for a, b in pairs]
+
+
+def loss_gradients(classifier: nn.Linear, semantic: Tensor, motion: Tensor) -> list[Tensor]:
+    """Gradient at both streams of the cross-entropy of the model's own answers.
+
+    A random gradient would show little: hardly any of it lies in what a narrow layer can change.
+    """
+    streams = [semantic.clone().requires_grad_(), motion.clone().requires_grad_()]
+    logits = classifier(torch.cat([stream.mean(dim=1) for stream in streams], dim=1))
+    loss = F.cross_entropy(logits, logits.argmax(dim=1))
+    return list(torch.autograd.grad(loss, streams))
 
 
 def residuals(model: TemporalCrossAttentionModel, semantic: Tensor, motion: Tensor) -> str:
@@ -112,7 +139,8 @@ def residuals(model: TemporalCrossAttentionModel, semantic: Tensor, motion: Tens
             float((after - before).norm() / before.norm())
             for after, before in zip(streams, (semantic, motion), strict=True)
         ]
-        gradients = damping(layers, semantic, motion, places(model, motion.size(1)))
+        grads = loss_gradients(model.classifier, *streams)
+        gradients = damping(layers, semantic, motion, places(model, motion.size(1)), grads)
         rows.append([name, *(f"{value:.4g}" for value in (*changes, *gradients[::-1]))])
     header = (
         "",
@@ -132,6 +160,8 @@ def run(model: TemporalCrossAttentionModel, videos: LabeledVideos, rendered: Lab
             "the model must have been trained on the classes of the quickstart, got "
             f"{model.class_names}"
         )
+    if [*map(type, model.gasm_cast.fusion_layers)] != [BottleneckCrossAttention] * 3:
+        raise ValueError('the model must have been made with fusion="bottleneck"')
     semantic, motion, _, unreadable = refined(model, videos)
     inputs, _ = through_layers(model, semantic, motion)
     layers = model.gasm_cast.fusion_layers
@@ -142,7 +172,8 @@ def run(model: TemporalCrossAttentionModel, videos: LabeledVideos, rendered: Lab
         "map makes again of its code; fitted on half of the clips, measured on the others.",
         compression.run(layers, inputs),
         "**Residuals**, real clips. Relative change from the input of the three layers to their "
-        "output, and norms of a random gradient on its way back, in times of what it was.",
+        "output, and norm of the gradient of the cross-entropy (of the model's own answers) on its "
+        "way back, in times of what it was.",
         residuals(model, semantic, motion),
     ]
     semantic, motion, labels, _ = refined(model, rendered)
@@ -155,11 +186,13 @@ def run(model: TemporalCrossAttentionModel, videos: LabeledVideos, rendered: Lab
         [
             *parts,
             f"**Progression**, rendered clips. Layers are cut from the trained model, which is not "
-            f"trained again; chance is {1 / len(rendered.classes):.1%}.",
+            f"trained again; chance is {1 / len(rendered.classes):.1%}. The last two columns "
+            "compare clip by clip with all layers.",
             cut,
             "**Drift**, rendered clips. Total variation between the attentions of two layers (0: "
             "the same, 1: nothing in common), mean over tokens, heads and clips; between a layer's "
-            "attentions on two clips; a layer's entropy in shares of that of an even attention.",
+            "attentions on clips of two classes; a layer's entropy in shares of that of an even "
+            "attention.",
             progression.run_drift(weights),
         ]
     )
