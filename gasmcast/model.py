@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gasmcast.extractors import DINOv3SemanticExtractor, I3DMotionExtractor
 from gasmcast.nn import GASMCAST
-from gasmcast.nn.gasm_cast import GASMCASTAttention
+from gasmcast.nn.gasm_cast import GASMCASTAttention, check_fusion
 from gasmcast.positions import generate_spatial_positions, generate_temporal_positions
 
 MODEL_CARD = """---
@@ -117,6 +117,7 @@ class TemporalCrossAttentionModel(
             )
         if class_names is not None and len(set(class_names)) < len(class_names):
             raise ValueError(f"each class must have a name of its own, got {list(class_names)}")
+        check_fusion(fusion)  # before anything is downloaded
         self.num_frames = num_frames
         self.class_names = None if class_names is None else list(class_names)
         self.semantic_extractor = _extractor(semantic_extractor, DINOv3SemanticExtractor)

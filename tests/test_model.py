@@ -305,3 +305,8 @@ def test_hooks_on_gasm_cast_and_its_layers_are_called():
     model.gasm_cast.layer2_pattern.register_forward_hook(lambda *_: called.append("layer"))
     torch.testing.assert_close(model(clips), expected)
     assert called == ["gasm_cast", "layer", "gasm_cast"]
+
+
+def test_a_fusion_that_is_not_there_is_refused_before_any_download():
+    with pytest.raises(ValueError, match="fusion must be .*, got 'early'"):
+        TemporalCrossAttentionModel(fusion="early")

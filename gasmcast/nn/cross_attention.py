@@ -73,10 +73,11 @@ class BottleneckCrossAttention(nn.Module):
 
     Shapes:
         - **semantic:** [B, P, sem_dim], **motion:** [B, S, mot_dim]
-        - **semantic_positions:** [P, 2] or [B, P, 2], **motion_positions:** [S, 1] or [B, S, 1];
-          without them tokens are an unordered set
-        - **semantic_mask:** [B, P], **motion_mask:** [B, S], True where a token exists; what does
-          not exist is attended to by nobody
+        - **semantic_positions:** [P, sem_position_dim] or [B, P, sem_position_dim],
+          **motion_positions:** [S, mot_position_dim] or [B, S, mot_position_dim], in units in which
+          neighbours differ by about 1; without them tokens are an unordered set
+        - **semantic_mask:** bool [B, P], **motion_mask:** bool [B, S], True where a token exists;
+          what does not exist is attended to by nobody and comes out as zeros
         - **output:** semantic and motion in the shapes given, and with ``return_attention`` a
           :class:`CrossAttentionWeights`
 
@@ -165,8 +166,8 @@ class BottleneckCrossAttention(nn.Module):
             for name in ("sem", "mot")
         )
         return (
-            Stream(*sem, semantic_positions, semantic_mask),
-            Stream(*mot, motion_positions, motion_mask),
+            Stream(*sem, _existing_places(semantic_positions, semantic_mask), semantic_mask),
+            Stream(*mot, _existing_places(motion_positions, motion_mask), motion_mask),
         )
 
     def keep(self, tokens: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -356,6 +357,8 @@ class CrossAttention(nn.Module):
         check_tokens("semantic", semantic, semantic_positions, semantic_mask)
         check_tokens("motion", motion, motion_positions, motion_mask)
         semantic, motion = existing(semantic, semantic_mask), existing(motion, motion_mask)
+        semantic_positions = _existing_places(semantic_positions, semantic_mask)
+        motion_positions = _existing_places(motion_positions, motion_mask)
         sem = self.sem_norm(semantic) + self.sem_position(semantic_positions)
         mot = self.mot_norm(motion) + self.mot_position(motion_positions)
         updates, weights = [], []
@@ -378,6 +381,11 @@ class CrossAttention(nn.Module):
 def existing(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Tokens with zeros where none exists; a weight of zero would not keep a NaN out."""
     return tokens if mask is None else tokens.masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
+def _existing_places(positions: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    """Positions of each clip with zeros for tokens that do not exist; shared ones as they are."""
+    return positions if positions is None or positions.dim() == 2 else existing(positions, mask)
 
 
 def _stochastic_depth(probability: float) -> StochasticDepth:

@@ -96,6 +96,7 @@ class GASMCAST(nn.Module):
         drop_path: float = 0.0,
     ):
         super().__init__()
+        check_fusion(fusion)
         graph = {
             "similarity_threshold": similarity_threshold,
             "max_similar": max_similar,
@@ -110,12 +111,8 @@ class GASMCAST(nn.Module):
             layer = partial(BottleneckCrossAttention, sem_dim, mot_dim, bottleneck_dim)
         elif fusion == "cross_attention":
             layer = partial(CrossAttention, sem_dim, mot_dim)
-        elif fusion == "late":
-            return
         else:
-            raise ValueError(
-                f'fusion must be "bottleneck", "cross_attention" or "late", got {fusion!r}'
-            )
+            return
         self.layer1_basic, self.layer2_pattern, self.layer3_action = (
             layer(num_heads=num_heads, drop_path=drop_path) for _ in range(3)
         )
@@ -197,3 +194,11 @@ class GASMCAST(nn.Module):
         if return_attention:
             return semantic, motion, GASMCASTAttention(*maps)
         return semantic, motion
+
+
+def check_fusion(fusion: str) -> None:
+    """Raise for what is no kind of fusion."""
+    if fusion not in ("bottleneck", "cross_attention", "late"):
+        raise ValueError(
+            f'fusion must be "bottleneck", "cross_attention" or "late", got {fusion!r}'
+        )

@@ -200,6 +200,18 @@ def test_masked_tokens_change_nothing(any_layer):
     torch.testing.assert_close(out[1][:1], alone[1])
 
 
+def test_places_of_tokens_that_do_not_exist_change_nothing(any_layer):
+    semantic, motion, *_ = inputs()
+    mask = torch.tensor([[True] * 6, [True] * 3 + [False] * 3, [True] * 6])
+    places, others = torch.rand(3, 6, 2), torch.arange(4.0)[:, None]
+    out = any_layer(semantic, motion, places, others, semantic_mask=mask)
+    places = places.masked_fill(~mask.unsqueeze(-1), torch.nan)
+    for a, b in zip(
+        out, any_layer(semantic, motion, places, others, semantic_mask=mask), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("return_attention", [False, True])
 def test_a_stream_without_tokens_adds_nothing_but_biases(return_attention):
     layer, (semantic, motion, *positions) = small_layer(), inputs()
