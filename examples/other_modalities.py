@@ -18,7 +18,7 @@ layers fuse them. Against that: a transformer on the sound alone, and one on the
 same tokens, as deep and trained as long. Not the fusion layers with the other stream masked: in
 them tokens hear only the other stream, so one stream would have its tokens averaged and no more.
 
-Printed on a machine with two CPU cores, after 63 s:
+Printed on a machine with two CPU cores, after 68 s:
 
     4000 recordings to train on, 1000 to test on; chance 25%
                  right  at best
