@@ -202,9 +202,9 @@ class TemporalCrossAttentionModel(
         See :meth:`gasmcast.GASMCAST.fuse_for_inference`. It is a copy of the extractors too, and
         can be saved; what is loaded from that is not fused.
         """
-        fused = deepcopy(self).eval().requires_grad_(False)
-        fused.gasm_cast = self.gasm_cast.fuse_for_inference()
-        return fused
+        # The head is copied already: deepcopy takes this copy for it.
+        copied = {id(self.gasm_cast): self.gasm_cast.fuse_for_inference()}
+        return deepcopy(self, copied).eval().requires_grad_(False)
 
     def config(self) -> dict[str, Any]:
         """The arguments, JSON-able, that rebuild this model without any download.

@@ -142,7 +142,7 @@ class BottleneckCrossAttention(nn.Module):
         if many is not None:  # compressed and expanded on the way
             ends = Ends(streams[many].compress, streams[many].expand, kept[many])
         y = [x[i] if i == many else streams[i].compress(x[i]) for i in (0, 1)]
-        out, weights = self.attend(y, streams, ends, return_attention=return_attention)
+        out, weights = self.attend(y, streams, many, ends, return_attention=return_attention)
         semantic, motion = (
             out[i] if i == many else x[i] + scaled(streams[i].expand(out[i]), kept[i])
             for i in (0, 1)
@@ -187,6 +187,7 @@ class BottleneckCrossAttention(nn.Module):
         self,
         y: Sequence[Tensor],
         streams: Sequence[Stream],
+        many: int | None,
         ends: Ends | None = None,
         *,
         return_attention: bool = False,
@@ -196,6 +197,7 @@ class BottleneckCrossAttention(nn.Module):
         Args:
             y: Both streams compressed, [B, P, d] and [B, S, d].
             streams: Parts of both.
+            many: What :meth:`absorbing` says of them.
             ends: Where one stream is absorbed: its compression and expansion, and then ``y`` of it
                 is not compressed and the output is updated.
             return_attention: Whether the weights are wanted.
@@ -203,7 +205,6 @@ class BottleneckCrossAttention(nn.Module):
         Returns:
             Both streams after the GELU, [B, P, d] and [B, S, d], and the weights.
         """
-        many = self.absorbing(y, streams)
         if many is not None:
             return self._attend_absorbed(y, streams, many, ends, return_attention)
         tokens = [stream.norm(y_i) for y_i, stream in zip(y, streams, strict=True)]

@@ -150,7 +150,8 @@ def fuse_and_pool(
     ]
     for layer, streams in zip(layers, streams_of_layers, strict=True):
         y = [side.read(stream) for side, stream in zip(sides, streams, strict=True)]
-        updates, layer_weights = layer.attend(y, streams, return_attention=return_attention)
+        many = layer.absorbing(y, streams)
+        updates, layer_weights = layer.attend(y, streams, many, return_attention=return_attention)
         for side, stream, update in zip(sides, streams, updates, strict=True):
             side.hear(update, stream, layer.keep(update, stream.mask))
         weights.append(layer_weights)

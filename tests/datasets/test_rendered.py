@@ -22,6 +22,9 @@ from gasmcast.datasets.rendered import (
     write_rendered_dataset,
 )
 
+# Pictures this small are drawn faster without waiting for other threads.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = {"num_frames": 6, "size": 48}
 PATTERNS = [appearance for appearance in APPEARANCES if appearance != "plain"]
 
@@ -42,15 +45,6 @@ def centre(mask):
     ys, xs = torch.meshgrid(*(torch.arange(n) for n in mask.shape[1:]), indexing="ij")
     count = mask.sum((1, 2))
     return (mask * xs).sum((1, 2)) / count, (mask * ys).sum((1, 2)) / count
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Pictures this small are drawn faster without waiting for other threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # What version 1 draws and counts, so that neither changes unnoticed.

@@ -1,6 +1,5 @@
 """The example on digits: what it prints, that each flag reaches what it names, what it claims."""
 
-import importlib.util
 import re
 import runpy
 import sys
@@ -12,6 +11,8 @@ from torch_geometric.data import Batch
 
 from gasmcast.graphs import EdgeRule, check_graph
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "graphs_elsewhere.py"
 KINDS = (
     "no neighbours",
@@ -21,22 +22,6 @@ KINDS = (
     "same row or column",
 )
 ROW = re.compile(r"^(.+?) +(\d+) +(\d+\.\d)%   ([\d.% ]+)$", re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def example():
-    spec = importlib.util.spec_from_file_location("graphs_elsewhere", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_graphs(example, digits, similarity_threshold=0.9, neighbors=2):

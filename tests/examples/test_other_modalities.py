@@ -1,6 +1,5 @@
 """The example on sound and log: what it makes up, what it claims of it, what it prints."""
 
-import importlib.util
 import os
 import re
 import runpy
@@ -11,23 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "other_modalities.py"
-
-
-@pytest.fixture(scope="module")
-def example():
-    spec = importlib.util.spec_from_file_location("other_modalities", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def heard_at_alarm(example, recordings):

@@ -12,18 +12,13 @@ from hypothesis import strategies as st
 from gasmcast.nn.gatv2_kernels import compiled, plain
 from gasmcast.nn.gatv2_kernels.order import edge_order
 
-pytestmark = pytest.mark.skipif(not compiled.is_available(), reason="was not compiled")
+pytestmark = [
+    pytest.mark.skipif(not compiled.is_available(), reason="was not compiled"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 SETS = ("base", "avx2", "avx512")
 NAMES = ("x_l", "x_r", "att", "edge_attr", "edge_weight", "bias")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @contextmanager
