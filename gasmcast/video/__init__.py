@@ -7,9 +7,10 @@ imported when a file is read, not before.
 
 from gasmcast.video.errors import VideoReadError
 from gasmcast.video.reader import VideoClip, count_frames, read_video
-from gasmcast.video.sampling import segment_indices, uniform_indices
+from gasmcast.video.sampling import FrameSampling, segment_indices, uniform_indices
 
 __all__ = [
+    "FrameSampling",
     "VideoClip",
     "VideoReadError",
     "count_frames",

@@ -6,6 +6,7 @@ frames in order, and every one of its frames appears.
 """
 
 import operator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -85,6 +86,57 @@ def segment_indices(
         num_samples, dtype=torch.float64, generator=generator, device=generator.device
     )
     return edges[:-1] + (draws.cpu() * widths).to(torch.int64)
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    r"""How clips are sampled from a video: a sampler with its settings.
+
+    Without a stride, each clip takes one frame from each of :math:`S` equal bins of the whole video
+    (:func:`segment_indices`). Several clips take the centres of equal parts of each bin, clip v of V:
+
+    .. math:: i_{v,k} = \left\lfloor \frac{T}{S} \left(k + \frac{2v + 1}{2V}\right) \right\rfloor
+
+    With a stride, a clip is a run of frames so far apart. Starts are evenly spaced from the first
+    to the last that is possible; a single clip starts in the middle. A video too short for the run
+    is sampled from equal bins instead.
+
+    With a generator (training), frames of each bin, or starts, are drawn at random instead.
+
+    Attributes:
+        num_frames: Frames S of a clip.
+        stride: Frames from one to the next; None for equal bins.
+        clips: Clips V of a video.
+    """
+
+    num_frames: int = 16
+    stride: int | None = None
+    clips: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "clips", *(["stride"] if self.stride is not None else [])):
+            if operator.index(getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def __call__(self, num_frames: int, generator: torch.Generator | None = None) -> Tensor:
+        """Indices of all clips of a video, clip by clip: int64 ``[clips * num_frames]``."""
+        return torch.cat([self._clip(num_frames, v, generator) for v in range(self.clips)])
+
+    def _clip(self, total: int, clip: int, generator: torch.Generator | None) -> Tensor:
+        span = 1 + (self.num_frames - 1) * (self.stride or 1)
+        if self.stride is not None and total >= span:
+            room = total - span
+            if generator is not None:
+                start = int(torch.randint(room + 1, (), generator=generator))
+            else:
+                start = room // 2 if self.clips == 1 else clip * room // (self.clips - 1)
+            return start + self.stride * torch.arange(self.num_frames)
+        if generator is not None:
+            return segment_indices(total, self.num_frames, generator)
+        total, _ = _check_counts(total, self.num_frames)
+        parts = 2 * self.clips
+        bins = torch.arange(self.num_frames, dtype=torch.int64)
+        return (parts * bins + 2 * clip + 1) * total // (parts * self.num_frames)
 
 
 def _check_counts(num_frames: int, num_samples: int) -> tuple[int, int]:
