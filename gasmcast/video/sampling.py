@@ -92,8 +92,8 @@ def segment_indices(
 class FrameSampling:
     r"""How clips are sampled from a video: a sampler with its settings.
 
-    Without a stride, each clip takes one frame from each of :math:`S` equal bins of the whole video
-    (:func:`segment_indices`). Several clips take the centres of equal parts of each bin, clip v of V:
+    Without a stride, each clip takes one frame from each of :math:`S` equal bins of the video
+    (:func:`segment_indices`). Of several clips V, clip v takes the centre of a part of each bin:
 
     .. math:: i_{v,k} = \left\lfloor \frac{T}{S} \left(k + \frac{2v + 1}{2V}\right) \right\rfloor
 
