@@ -20,7 +20,9 @@ ALLOWED = {
     "model": {"extractors", "nn", "positions"},
     "datasets": {"video"},
     "visualization": {"graphs", "video", "transforms"},
-    "training": {"model", "datasets", "transforms", "video"},
+    "feature_store": set(),
+    "extraction": {"datasets", "extractors", "feature_store", "transforms", "video"},
+    "training": {"model", "datasets", "feature_store", "transforms", "video"},
 }
 
 

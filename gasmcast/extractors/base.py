@@ -2,13 +2,16 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 __all__ = ["FeatureExtractor", "WeightsNotFoundError"]
+
+_NOT_OF_FEATURES = ("training", "trainable", "pretrained", "checkpoint", "allow_random_weights")
 
 
 class WeightsNotFoundError(RuntimeError):
@@ -125,6 +128,30 @@ class FeatureExtractor(nn.Module):
             ) from error
         return copy.deepcopy(self._config)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Say what the features depend on, JSON-able: equal for equal features only.
+
+        Its entries are the class of the extractor and of its backbone, its settings, and an xxh3
+        checksum of all weights.
+        """
+        settings = {
+            name: value
+            for name, value in vars(self).items()
+            if not name.startswith("_") and isinstance(value, bool | int | float | str | tuple)
+        }
+        settings |= self._config or {}
+        # Where the weights came from and whether they are trained: not what they are.
+        for name in _NOT_OF_FEATURES:
+            settings.pop(name, None)
+        for name in ("mean", "std"):
+            settings[name] = getattr(self, name).flatten().tolist()
+        return {
+            "extractor": type(self).__name__,
+            "backbone": type(self.backbone).__name__,
+            "settings": settings,
+            "weights": checksum(self.state_dict()),
+        }
+
     def _check_clip(self, clip: Tensor) -> None:
         is_clip = isinstance(clip, Tensor) and clip.ndim == 5 and clip.shape[2] == 3
         if not is_clip or not clip.is_floating_point():
@@ -141,6 +168,15 @@ class FeatureExtractor(nn.Module):
                 f"clip must have at least {self._min_frames} frames for this extractor, "
                 f"got {clip.shape[1]} in {describe(clip)}"
             )
+
+
+def checksum(state: Mapping[str, Tensor]) -> str:
+    """xxh3 of names, types, shapes and numbers of a state dict."""
+    total = xxhash.xxh3_128()
+    for name, tensor in sorted(state.items()):
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
+        total.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
 
 
 def describe(value: object) -> str:

@@ -1,0 +1,291 @@
+"""Interrupted anywhere, shared by anyone: the store comes out the same."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from feature_store.stores import files, fill, manifest, record, write_shard
+from gasmcast.feature_store import (
+    FeatureStore,
+    FeatureStoreError,
+    FeatureStoreWriter,
+    Stream,
+    merge_stores,
+    verify_store,
+)
+
+
+def test_a_store_holds_what_was_written(store):
+    plan = manifest()
+    read = FeatureStore(store)
+    assert (len(read), read.missing) == (10, ())
+    for number, name in enumerate(plan.ids):
+        for key in (number, name, number - 10):
+            for stream, expected in record(number, plan).items():
+                assert read[key][stream].dtype == torch.float16
+                assert torch.equal(read[key][stream].float(), expected)
+
+
+def test_the_same_records_give_the_same_bytes(store, tmp_path):
+    again = fill(tmp_path / "again", manifest())
+    assert files(again) == files(store)
+    assert sorted(path.name for path in store.iterdir()) == ["manifest.json", "shards"]
+
+
+def test_the_records_decide_and_not_their_order(tmp_path, store):
+    writer = FeatureStoreWriter(tmp_path / "again", manifest())
+    for shard in reversed(writer.pending()):
+        names = {manifest().ids[number]: number for number in manifest().clips_of(shard)}
+        writer.write(shard, {name: record(names[name], manifest()) for name in reversed(names)})
+    assert files(tmp_path / "again") == files(store)
+
+
+def test_it_goes_on_where_it_stopped(store, tmp_path):
+    for shard in (2, 0):
+        write_shard(FeatureStoreWriter(tmp_path / "new", manifest()), shard)
+    writer = FeatureStoreWriter(tmp_path / "new", manifest())
+    assert writer.pending() == [1, 3]
+    assert FeatureStore(tmp_path / "new").missing == (1, 3)
+    for shard in writer.pending():
+        write_shard(writer, shard)
+    assert writer.pending() == []
+    assert files(tmp_path / "new") == files(store)
+
+
+def test_workers_share_the_shards(tmp_path, store):
+    writers = [FeatureStoreWriter(tmp_path / "new", manifest()) for _ in range(3)]
+    shares = [writer.pending(worker, 3) for worker, writer in enumerate(writers)]
+    assert shares == [[0, 3], [1], [2]]
+    for writer, share in zip(writers, shares, strict=True):
+        for shard in share:
+            write_shard(writer, shard)
+    assert files(tmp_path / "new") == files(store)
+    with pytest.raises(ValueError, match="worker must be between 0 and 2, got 3"):
+        writers[0].pending(3, 3)
+
+
+def test_another_store_in_the_folder_is_refused(store):
+    before = files(store)
+    with pytest.raises(FeatureStoreError, match=r"holds another store; .*\n  num_views: 2 and 1\n"):
+        FeatureStoreWriter(store, manifest(num_views=1))
+    other = {"semantic": {"weights": "xyz"}, "sampling": {"num_frames": 16}}
+    with pytest.raises(FeatureStoreError, match=r"semantic.weights: 'abc' and 'xyz'"):
+        FeatureStoreWriter(store, manifest(fingerprint=other))
+    assert files(store) == before
+
+
+def test_clips_without_features_are_noted(tmp_path):
+    plan = manifest()
+    fill(tmp_path, plan, failed=("folder/clip 4", "folder/clip 9"))
+    store = FeatureStore(tmp_path)
+    assert store.failed() == {
+        name: f"{name}: it is empty" for name in ("folder/clip 4", "folder/clip 9")
+    }
+    assert torch.equal(store[5]["motion"].float(), record(5, plan)["motion"])
+    assert verify_store(tmp_path) == []  # a shard of which every clip failed is sound too
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_types_of_numbers(tmp_path, dtype):
+    plan = manifest(streams={"semantic": Stream((4, 6), dtype), "motion": Stream((2, 3))})
+    fill(tmp_path, plan)
+    streams = FeatureStore(tmp_path)[3]
+    assert streams["semantic"].dtype == getattr(torch, dtype)
+    assert streams["motion"].dtype == torch.float16
+    expected = record(3, plan)["semantic"].to(getattr(torch, dtype))
+    assert torch.equal(streams["semantic"], expected)
+
+
+def test_slices_of_one_batch_are_taken(tmp_path):
+    plan = manifest(3)
+    batch = {name: torch.randn(3, 2, *stream.shape) for name, stream in plan.streams.items()}
+    for dtype in (torch.float16, torch.float32):
+        records = {
+            clip: {name: part.to(dtype)[number] for name, part in batch.items()}
+            for number, clip in enumerate(plan.ids)
+        }
+        FeatureStoreWriter(tmp_path / str(dtype), plan).write(0, records)
+        assert torch.equal(
+            FeatureStore(tmp_path / str(dtype))[1]["motion"], batch["motion"][1].half()
+        )
+
+
+def test_records_that_do_not_fit(tmp_path):
+    plan = manifest()
+    writer = FeatureStoreWriter(tmp_path, plan)
+    good = {name: record(0, plan) for name in writer.clips(0)}
+    last = writer.clips(0)[-1]
+    lacking = {name: good[name] for name in list(good)[:2]}
+    with pytest.raises(
+        ValueError, match="shard 0 must get each of its 3 clips once, .* got 2 with"
+    ):
+        writer.write(0, lacking)
+    with pytest.raises(ValueError, match="got 3 with features and 1 without"):
+        writer.write(0, good, {last: "twice"})
+    with pytest.raises(ValueError, match=r"semantic of clip .* must be \[2, 4, 6\], got \[4, 6\]"):
+        writer.write(0, {**good, last: {**good[last], "semantic": torch.zeros(4, 6)}})
+    with pytest.raises(ValueError, match=r"motion of clip .* must be \[2, 2, 3\], got None"):
+        writer.write(0, {**good, last: {"semantic": good[last]["semantic"]}})
+    large = torch.full((2, 4, 6), 70000.0)
+    with pytest.raises(
+        ValueError, match=r"not finite in float16 \(largest: 7e\+04\); bfloat16 has"
+    ):
+        writer.write(0, {**good, last: {**good[last], "semantic": large}})
+    assert writer.pending() == [0, 1, 2, 3]
+    assert list((tmp_path / "shards").iterdir()) == []
+
+
+def test_a_full_disk_ends_in_an_error_and_a_store_that_goes_on(tmp_path, store, monkeypatch):
+    writer = FeatureStoreWriter(tmp_path / "new", manifest())
+    write_shard(writer, 0)
+    written = []
+
+    def full(descriptor):
+        written.append(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FeatureStoreError, match=r"00001-.* could not be written: No space left"):
+        write_shard(writer, 1)
+    monkeypatch.undo()
+    assert len(written) == 1
+    assert len(list((tmp_path / "new" / "shards").iterdir())) == 1  # nothing half written
+    fill(tmp_path / "new", manifest())
+    assert files(tmp_path / "new") == files(store)
+
+
+SMALL_DISK = """
+import sys
+sys.path.insert(0, {tests!r})
+from feature_store.stores import fill, manifest
+from gasmcast.feature_store import FeatureStoreError
+from gasmcast.feature_store import Stream
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+try:
+    fill({folder!r}, manifest(4, streams={{"semantic": Stream((196, 768))}}))
+except FeatureStoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files there")
+def test_a_write_that_the_system_cuts_short(tmp_path):
+    script = SMALL_DISK.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "could not be written: File too large; what is in the store is whole" in done.stdout, (
+        done.stderr
+    )
+    assert list((tmp_path / "shards").iterdir()) == []
+
+
+def test_a_shard_written_by_two_is_kept_once(tmp_path):
+    """Two machines whose numbers differ in the last bit give two files of one shard."""
+    plan = manifest(3)
+    writer = FeatureStoreWriter(tmp_path, plan)
+    write_shard(writer, 0)
+    other = {name: record(5, plan) for name in writer.clips(0)}
+    writer.write(0, other)
+    assert len(list((tmp_path / "shards").iterdir())) == 1
+    assert verify_store(tmp_path) == []
+
+
+def test_what_killed_writers_left_is_tidied_up(tmp_path, store):
+    writer = FeatureStoreWriter(tmp_path / "new", manifest())
+    shards = tmp_path / "new" / "shards"
+    (shards / "00001-0123456789abcdef.safetensors.77.part").write_bytes(b"half")
+    (tmp_path / "new" / "manifest.json.88.part").write_bytes(b"half")
+    for shard in FeatureStoreWriter(tmp_path / "new", manifest()).pending():
+        write_shard(writer, shard)
+    assert files(tmp_path / "new") == files(store)
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from feature_store.stores import fill, manifest
+from gasmcast.feature_store import Stream
+plan = manifest(90, streams={{"semantic": Stream((196, 768)), "motion": Stream((8, 512))}})
+print("go", flush=True)
+fill(Path({folder!r}), plan)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_killed_at_random_it_goes_on_and_comes_out_the_same(tmp_path):
+    def start(name):
+        script = KILLED.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path / name))
+        return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+
+    with start("whole") as process:
+        process.stdout.readline()
+        begin = time.monotonic()
+        assert process.stdout.readline() == "done\n"
+        seconds = time.monotonic() - begin
+    draw, stopped = random.Random(0), 0
+    for _ in range(8):
+        with start("stopped") as process:
+            assert process.stdout.readline() == "go\n"
+            time.sleep(seconds * draw.uniform(0.02, 0.25))
+            process.send_signal(signal.SIGKILL)
+            stopped += process.wait() == -signal.SIGKILL
+    with start("stopped") as process:
+        assert process.wait() == 0
+    assert stopped >= 2
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+
+
+class TestMerging:
+    def test_halves_of_two_machines(self, tmp_path, store):
+        for worker in range(2):
+            writer = FeatureStoreWriter(tmp_path / str(worker), manifest())
+            for shard in writer.pending(worker, 2):
+                write_shard(writer, shard)
+        assert merge_stores(tmp_path / "0", [tmp_path / "1"]) == []
+        assert files(tmp_path / "0") == files(store)
+        one = next((tmp_path / "1" / "shards").iterdir())
+        assert one.samefile(tmp_path / "0" / "shards" / one.name)  # not copied
+
+    def test_what_is_lacking_is_told(self, tmp_path):
+        for worker in range(2):
+            write_shard(FeatureStoreWriter(tmp_path / str(worker), manifest()), worker)
+        assert merge_stores(tmp_path / "0", [tmp_path / "1"]) == [2, 3]
+
+    def test_other_stores_do_not_mix(self, tmp_path, store):
+        fill(tmp_path / "other", manifest(classes=("drop", "lift")))
+        before = files(store)
+        with pytest.raises(
+            FeatureStoreError, match=r"are different stores:\n  classes\[0\]: 'lift"
+        ):
+            merge_stores(store, [tmp_path / "other"])
+        assert files(store) == before
+
+    def test_another_file_system(self, tmp_path, store, monkeypatch):
+        write_shard(FeatureStoreWriter(tmp_path / "new", manifest()), 0)
+
+        def refuse(source, target):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+        monkeypatch.setattr(os, "link", refuse)
+        with pytest.raises(
+            FeatureStoreError, match="cannot be linked into .* Invalid cross-device"
+        ):
+            merge_stores(tmp_path / "new", [store])
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FeatureStoreError, match="file/store cannot be made: .*Not a directory"):
+        FeatureStoreWriter(tmp_path / "file" / "store", manifest())
