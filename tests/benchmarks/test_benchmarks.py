@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch_geometric.utils import to_networkx as pyg_to_networkx
 
-from benchmarks import fusion, fusion_sizes, gatv2, graph_rivals, graphs, segments
+from benchmarks import fusion, fusion_sizes, gatv2, graph_rivals, graphs, segments, store
 from benchmarks import measure as timing
 from benchmarks.fusion_rivals import AbsorbedVanilla, Vanilla
 from benchmarks.measure import Effort, Measured, Way, kept_bytes, measure, peak_bytes
@@ -56,6 +56,12 @@ def test_fusion_sizes_runs_and_draws(tmp_path):
     write_section(page, "fusion-sizes", section)
     assert "![Cost as the work grows](images/fusion_cost.png)" in page.read_text()
     assert (tmp_path / "images" / "fusion_cost.png").stat().st_size > 10_000
+
+
+def test_store_runs():
+    section = store.run(TINY)  # it holds what all ways read against each other by itself
+    for name in (store.REFERENCE, "FeatureStore", "safetensors, a call for each key"):
+        assert f"\n| {name} |" in section
 
 
 def test_operations_by_hand():
