@@ -1,13 +1,13 @@
 """Videos with labels: folders and lists to records, records to clips, and the rendered set."""
 
-from gasmcast.datasets.annotations import (
-    LabeledVideos,
-    VideoRecord,
-    read_annotation_list,
-    scan_class_folders,
-    split_videos,
-)
+from gasmcast.datasets.annotations import LabeledVideos, VideoRecord, split_videos
+from gasmcast.datasets.classes import check_classes, read_classes
 from gasmcast.datasets.clips import ClipDataset, collate_clips
+from gasmcast.datasets.folders import scan_class_folders
+from gasmcast.datasets.hmdb51 import read_hmdb51
+from gasmcast.datasets.kinetics import read_kinetics
+from gasmcast.datasets.lists import read_annotation_list
+from gasmcast.datasets.mirroring import mirrored_classes
 from gasmcast.datasets.rendered import (
     APPEARANCES,
     MOTIONS,
@@ -17,6 +17,9 @@ from gasmcast.datasets.rendered import (
     render_clip,
     write_rendered_dataset,
 )
+from gasmcast.datasets.something_something import read_something_something
+from gasmcast.datasets.sources import read_videos
+from gasmcast.datasets.ucf101 import read_ucf101
 
 __all__ = [
     "APPEARANCES",
@@ -26,9 +29,17 @@ __all__ = [
     "LabeledVideos",
     "RenderedClip",
     "VideoRecord",
+    "check_classes",
     "class_name",
     "collate_clips",
+    "mirrored_classes",
     "read_annotation_list",
+    "read_classes",
+    "read_hmdb51",
+    "read_kinetics",
+    "read_something_something",
+    "read_ucf101",
+    "read_videos",
     "render_clip",
     "scan_class_folders",
     "split_videos",

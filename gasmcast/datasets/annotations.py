@@ -1,21 +1,16 @@
-"""Which videos there are and what they show: folders and annotation lists to records."""
+"""Which videos there are and what they show: records, sets of them, and parts of sets."""
 
 import csv
-import json
-import re
-from collections import defaultdict
-from collections.abc import Sequence
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from random import Random
 
-VIDEO_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("avi", "flv", "m4v", "mkv", "mov", "mp4"),
-        *("mpeg", "mpg", "ogv", "ts", "webm", "wmv"),
-    )
-)
+from gasmcast.datasets._text_file import read_text
+from gasmcast.datasets.classes import check_unique, few
 
 
 @dataclass(frozen=True)
@@ -23,12 +18,19 @@ class VideoRecord:
     """One labelled video.
 
     Attributes:
-        path: The file.
+        path: The file, or the folder of its frames.
         label: Index into the classes.
+        id: A name that is unique within the set and the same on every machine, under which
+            features are stored. Empty: the path, with forward slashes.
     """
 
     path: Path
     label: int
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", self.path.as_posix())
 
 
 @dataclass(frozen=True)
@@ -38,111 +40,83 @@ class LabeledVideos:
     Attributes:
         records: The videos.
         classes: The class names; ``classes[record.label]`` is what a video shows.
+
+    Raises:
+        ValueError: Two videos of one id, two classes of one name, or a label that no class has.
     """
 
     records: tuple[VideoRecord, ...]
     classes: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        check_unique(self.classes)
+        if len({record.id for record in self.records}) < len(self.records):
+            counts = Counter(record.id for record in self.records)
+            twice = [name for name, count in counts.items() if count > 1]
+            raise ValueError(f"each video must have an id of its own, got twice: {few(twice)}")
+        for record in self.records:
+            if not 0 <= record.label < len(self.classes):
+                raise ValueError(
+                    f"video {record.id!r} has the label {record.label}, expected 0 to "
+                    f"{len(self.classes) - 1}: there are {len(self.classes)} classes"
+                )
+
     def __len__(self) -> int:
         return len(self.records)
 
+    def describe(self) -> str:
+        """How many videos there are, and how many of each class, in the order of the labels.
 
-def scan_class_folders(
-    root: str | Path, classes: Sequence[str] | str | Path | None = None
-) -> LabeledVideos:
-    """Videos in one folder per class: ``root/<class name>/**/<video>``.
-
-    Classes are in the sorted order of the folder names unless an order is given. Files with other
-    than a video's suffix are passed over.
-
-    Args:
-        root: The folder of class folders.
-        classes: The classes in order, or a file of them as for :func:`read_annotation_list`; each
-            folder must be one of them.
-
-    Raises:
-        FileNotFoundError: ``root`` is no folder.
-        ValueError: No class folder, no video in them, or a folder that is not in ``classes``.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} is no folder: expected one holding a folder per class")
-    folders = sorted(entry for entry in root.iterdir() if _is_class_folder(entry))
-    if not folders:
-        raise ValueError(f"{root} holds no class folders: expected {root}/<class>/<video files>")
-    names = _class_names(classes)
-    if names is None:
-        names = tuple(folder.name for folder in folders)
-    index = {name: label for label, name in enumerate(names)}
-    records = []
-    for folder in folders:
-        if folder.name not in index:
-            raise ValueError(
-                f"folder {folder} is not among the {len(names)} classes: {_few(names)}"
-            )
-        records += [
-            VideoRecord(path, index[folder.name])
-            for path in sorted(folder.rglob("*"))
-            if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+        Example:
+            >>> records = (VideoRecord(Path("a.mp4"), 1), VideoRecord(Path("b.mp4"), 1))
+            >>> print(LabeledVideos(records, ("drop", "lift")).describe())
+            2 videos, 2 classes in order:
+              0  drop  (0)
+              1  lift  (2)
+        """
+        counts = Counter(record.label for record in self.records)
+        width = len(str(len(self.classes) - 1))
+        lines = [f"{len(self)} videos, {len(self.classes)} classes in order:"]
+        lines += [
+            f"  {label:{width}}  {name}  ({counts[label]})"
+            for label, name in enumerate(self.classes)
         ]
-    if not records:
-        raise ValueError(
-            f"the {len(folders)} class folders of {root} hold no video "
-            f"({', '.join(sorted(VIDEO_SUFFIXES))})"
-        )
-    return LabeledVideos(tuple(records), names)
+        return "\n".join(lines)
 
+    def without(
+        self, bad: Iterable[str | Path] | str | Path, *, strict: bool = True
+    ) -> "LabeledVideos":
+        """The videos that are not bad. The classes stay.
 
-def read_annotation_list(
-    file: str | Path,
-    *,
-    root: str | Path | None = None,
-    classes: Sequence[str] | str | Path | None = None,
-) -> LabeledVideos:
-    """Videos of a list: a CSV with the columns ``path`` and ``label``, or lines ``path label``.
+        Args:
+            bad: Ids or paths of the bad ones; or a CSV file with a column ``path`` (others, such as
+                ``reason``, are passed over). A relative path counts from the current folder.
+            strict: Refuse a name that is none of these videos. Without it such a name is passed
+                over, as one list for several sets needs it.
 
-    A CSV says so by a header that names both columns; others are passed over. Without a header each
-    line is a video file, a space, tab or comma, and the label; the path may hold spaces, the label
-    not. Labels are class names, or class indices where all of them are integers.
-
-    Args:
-        file: The list; blank lines and lines that begin with ``#`` are passed over.
-        root: What relative paths are relative to; the list's folder by default.
-        classes: The classes in order, or a ``labels.json`` file that maps each name to its index
-            or lists them. By default the sorted names of the list; for integer labels
-            ``"0"`` to the largest.
-
-    Raises:
-        FileNotFoundError: The list is not there.
-        ValueError: A line that cannot be read, a label that is not among the classes, an empty
-            list; the message gives file and line.
-    """
-    file = Path(file)
-    if not file.is_file():
-        raise FileNotFoundError(f"annotation list {file} is not there")
-    root = file.parent if root is None else Path(root)
-    rows = _read_rows(file)
-    if not rows:
-        raise ValueError(f"{file} lists no video: expected lines 'path label' or CSV 'path,label'")
-    numbered = all(label.isascii() and label.isdecimal() for *_, label in rows)
-    names = _class_names(classes)
-    if names is None and numbered:
-        names = tuple(str(label) for label in range(max(int(label) for *_, label in rows) + 1))
-    elif names is None:
-        names = tuple(sorted({label for *_, label in rows}))
-    index = {name: label for label, name in enumerate(names)}
-    records = []
-    for line, path, label in rows:
-        known = index.get(label)
-        if known is None and numbered and int(label) < len(names):
-            known = int(label)
-        if known is None:
+        Raises:
+            FileNotFoundError: The file is not there.
+            ValueError: A name that is none of these videos; a file without the column.
+        """
+        names = [str(name) for name in (_read_bad(bad) if isinstance(bad, (str, Path)) else bad)]
+        # Text alone: no file is asked for.
+        paths = {os.path.abspath(name) for name in names}
+        ids = set(names)
+        kept, found = [], set()
+        for record in self.records:
+            path = os.path.abspath(record.path)
+            if record.id in ids or path in paths:
+                found |= {record.id, path}
+            else:
+                kept.append(record)
+        unknown = [name for name in names if not {name, os.path.abspath(name)} & found]
+        if strict and unknown:
+            example = f", which are named like {self.records[0].id!r}" if self.records else ""
             raise ValueError(
-                f"{file}:{line}: label {label!r} is not among the {len(names)} classes: "
-                f"{_few(names)}"
+                f"{len(unknown)} of the {len(names)} bad names are none of the {len(self)} "
+                f"videos{example}: {few(unknown)}"
             )
-        records.append(VideoRecord(root / path, known))
-    return LabeledVideos(tuple(records), names)
+        return LabeledVideos(tuple(kept), self.classes)
 
 
 def split_videos(
@@ -180,77 +154,11 @@ def split_videos(
     return LabeledVideos(tuple(kept), videos.classes), LabeledVideos(tuple(held), videos.classes)
 
 
-def _read_rows(file: Path) -> list[tuple[int, str, str]]:
-    """Line number, path and label of each video."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not a text file: {error}") from error
-    lines = [
-        (number, line.strip())
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip() and not line.startswith("#")
-    ]
-    header = [cell.strip().lower() for cell in next(csv.reader([lines[0][1]]))] if lines else []
-    if "path" in header and "label" in header:
-        return [_read_cells(file, number, line, header) for number, line in lines[1:]]
-    return [_read_line(file, number, line) for number, line in lines]
-
-
-def _read_cells(file: Path, number: int, line: str, header: list[str]) -> tuple[int, str, str]:
-    row = dict(zip(header, next(csv.reader([line], skipinitialspace=True)), strict=False))
-    path, label = row.get("path", "").strip(), row.get("label", "").strip()
-    if not path or not label:
-        raise ValueError(f"{file}:{number}: expected {','.join(header)}, got {line!r}")
-    return number, path, label
-
-
-def _read_line(file: Path, number: int, line: str) -> tuple[int, str, str]:
-    match = re.fullmatch(r"(.*[^\s,])\s+([^\s,]+)|([^,]*\S)\s*,\s*([^,]+)", line)
-    path, label = (match[1] or match[3], match[2] or match[4]) if match else ("", "")
-    # The suffix tells a video from a header or from another kind of list.
-    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
+def _read_bad(file: str | Path) -> list[str]:
+    """The column ``path`` of a CSV file."""
+    rows = csv.DictReader(StringIO(read_text(Path(file), "list of bad files")))
+    if "path" not in (rows.fieldnames or []):
         raise ValueError(
-            f"{file}:{number}: expected 'path label' with a video file, or a first line that names "
-            f"the columns path and label, got {line!r}"
+            f"{file} must be CSV whose first line names a column path, got {rows.fieldnames or []}"
         )
-    return number, path, label
-
-
-def _class_names(classes: Sequence[str] | str | Path | None) -> tuple[str, ...] | None:
-    """Class names in order: given, or those of a JSON file."""
-    if classes is None:
-        return None
-    names = _read_class_file(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"each class must have a name of its own, got twice: {_few(twice)}")
-    return names
-
-
-def _read_class_file(file: Path) -> tuple[str, ...]:
-    """Class names of a JSON list or of an object name -> index."""
-    if not file.is_file():
-        raise FileNotFoundError(f"class file {file} is not there")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
-    if isinstance(content, list):
-        return tuple(str(name) for name in content)
-    if isinstance(content, dict):
-        # Something-Something writes its indices as strings.
-        names = {str(index): name for name, index in content.items()}
-        order = [str(index) for index in range(len(content))]
-        if sorted(names) == sorted(order):
-            return tuple(names[index] for index in order)
-    raise ValueError(f"{file} must list the classes or map each to its own index 0 to K - 1")
-
-
-def _is_class_folder(entry: Path) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
-
-
-def _few(names: Sequence[str], limit: int = 8) -> str:
-    more = f", ... ({len(names) - limit} more)" if len(names) > limit else ""
-    return ", ".join(map(repr, names[:limit])) + more
+    return [row["path"] for row in rows if row["path"]]

@@ -1,0 +1,30 @@
+"""Annotation and class files as text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_text(file: Path, what: str) -> str:
+    """The text of a file, without a byte order mark; ``what`` names the file in errors."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{what} {file} is not there")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not a text file: {error}") from error
+
+
+def read_lines(file: Path, what: str) -> list[tuple[int, str]]:
+    """Number and stripped text of each line that is not blank."""
+    # Not splitlines(), which breaks at signs that a file name may hold.
+    lines = enumerate(read_text(file, what).split("\n"), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def read_json(file: Path, what: str) -> Any:
+    """The content of a JSON file."""
+    try:
+        return json.loads(read_text(file, what))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
