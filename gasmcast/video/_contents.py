@@ -4,6 +4,7 @@ Every packet of the video stream is read and the first frame decoded, which cost
 for a clip. This says how many frames to expect and whether decord can be trusted with the file.
 """
 
+import functools
 import math
 import os
 import stat
@@ -22,6 +23,8 @@ _DECORD_READS = {
     "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "hevc", "vp9"},
     "matroska,webm": {"h264", "vp8", "vp9"},
 }
+
+_PLAYLISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp", "webm_dash_manifest"}
 
 
 class Deadline:
@@ -63,8 +66,8 @@ class Contents:
     decord_obstacle: str | None
 
 
-def check_file(path: str) -> None:
-    """Raises VideoReadError for what is not a readable regular file, before any decoder sees it.
+def is_folder(path: str) -> bool:
+    """Whether a path is a folder; VideoReadError for what is neither that nor a file with content.
 
     Pipes and devices are refused, for opening them can block without end.
     """
@@ -75,11 +78,12 @@ def check_file(path: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise VideoReadError(path, f"the file cannot be looked up: {error}") from error
     if stat.S_ISDIR(found.st_mode):
-        raise VideoReadError(path, "expected a video file, got a directory")
+        return True
     if not stat.S_ISREG(found.st_mode):
         raise VideoReadError(path, "expected a regular file, got a pipe, socket or device")
     if found.st_size == 0:
         raise VideoReadError(path, "expected a video file, got an empty file (0 bytes)")
+    return False
 
 
 def open_video(path: str) -> tuple[Any, Any]:
@@ -90,8 +94,10 @@ def open_video(path: str) -> tuple[Any, Any]:
         container = av.open(
             # Absolute, so that a colon in the name is not taken for the end of a protocol's name.
             os.path.abspath(path),
-            # A playlist may name other files and addresses: those on the network stay unopened.
-            container_options={"protocol_whitelist": "file"},
+            container_options={
+                "protocol_whitelist": "file",
+                "format_whitelist": _formats_with_frames(),
+            },
             metadata_errors="ignore",
         )
     except (OSError, ValueError) as error:  # FFmpeg's errors are one or both of these
@@ -103,6 +109,18 @@ def open_video(path: str) -> tuple[Any, Any]:
     except BaseException:
         container.close()
         raise
+
+
+@functools.cache
+def _formats_with_frames() -> str:
+    """FFmpeg's names of all formats but those that only name other files.
+
+    A playlist of a running broadcast is read again and again while it grows, and one may name a
+    pipe: waits inside one call into PyAV, where no time limit reaches.
+    """
+    import av
+
+    return ",".join(sorted(av.formats_available - _PLAYLISTS))
 
 
 def _best_stream(container: Any, path: str) -> Any:
