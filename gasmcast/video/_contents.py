@@ -50,6 +50,8 @@ class Contents:
 
     Attributes:
         num_packets: Packets of the stream, one a frame in a sound file.
+        num_hidden: How many of them an edit list hides; they give no frames.
+        num_stated: How many frames its header states, 0 where it states none. It can lie.
         pts_seconds: float64 [num_packets], the packets' times in order of presentation; None where
             the container does not state them all.
         average_fps: Frames a second as stated, nan where nothing is.
@@ -59,6 +61,8 @@ class Contents:
     """
 
     num_packets: int
+    num_hidden: int
+    num_stated: int
     pts_seconds: np.ndarray | None
     average_fps: float
     height: int
@@ -101,8 +105,9 @@ def open_video(path: str) -> tuple[Any, Any]:
             metadata_errors="ignore",
         )
     except (OSError, ValueError) as error:  # FFmpeg's errors are one or both of these
+        what = getattr(error, "strerror", None) or error
         raise VideoReadError(
-            path, f"expected a video file, got something that cannot be opened as one ({error})"
+            path, f"expected a video file, got something that cannot be opened as one ({what})"
         ) from error
     try:
         return container, _best_stream(container, path)
@@ -162,9 +167,9 @@ def look_inside(path: str, deadline: Deadline) -> Contents:
     container, stream = open_video(path)
     with container:
         first = None
-        count = 0
+        count = hidden = 0
         times: list[int | None] = []
-        damaged = hidden = False
+        damaged = False
         for packet in packets(container, stream):
             if first is None:
                 try:
@@ -178,7 +183,7 @@ def look_inside(path: str, deadline: Deadline) -> Contents:
                 count += 1
                 times.append(packet.pts)
                 damaged |= packet.is_corrupt
-                hidden |= packet.is_discard
+                hidden += packet.is_discard
         if first is None:
             raise VideoReadError(path, f"none of its {count} video packets decodes to a frame")
         height, width = first.height, first.width
@@ -208,7 +213,9 @@ def look_inside(path: str, deadline: Deadline) -> Contents:
         seconds = None
         if None not in times:
             seconds = np.sort(np.asarray(times, dtype=np.int64)) * float(stream.time_base)
-        return Contents(count, seconds, _average_fps(stream), height, width, obstacle)
+        return Contents(
+            count, hidden, stream.frames, seconds, _average_fps(stream), height, width, obstacle
+        )
 
 
 @dataclass(frozen=True)
