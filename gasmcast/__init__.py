@@ -49,6 +49,7 @@ _HOMES = {
     ],
     "gasmcast.model": ["TemporalCrossAttentionModel"],
     "gasmcast.video": [
+        "FrameSampling",
         "VideoClip",
         "VideoReadError",
         "read_video",

@@ -5,14 +5,17 @@
 imported when a file is read, not before.
 """
 
+from gasmcast.video.checker import CheckSummary, check_videos
 from gasmcast.video.errors import VideoReadError
 from gasmcast.video.reader import VideoClip, count_frames, read_video
 from gasmcast.video.sampling import FrameSampling, segment_indices, uniform_indices
 
 __all__ = [
+    "CheckSummary",
     "FrameSampling",
     "VideoClip",
     "VideoReadError",
+    "check_videos",
     "count_frames",
     "read_video",
     "segment_indices",

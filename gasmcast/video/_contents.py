@@ -4,6 +4,7 @@ Every packet of the video stream is read and the first frame decoded, which cost
 for a clip. This says how many frames to expect and whether decord can be trusted with the file.
 """
 
+import functools
 import math
 import os
 import stat
@@ -22,6 +23,8 @@ _DECORD_READS = {
     "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "hevc", "vp9"},
     "matroska,webm": {"h264", "vp8", "vp9"},
 }
+
+_PLAYLISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp", "webm_dash_manifest"}
 
 
 class Deadline:
@@ -47,6 +50,8 @@ class Contents:
 
     Attributes:
         num_packets: Packets of the stream, one a frame in a sound file.
+        num_hidden: How many of them an edit list hides; they give no frames.
+        num_stated: How many frames its header states, 0 where it states none. It can lie.
         pts_seconds: float64 [num_packets], the packets' times in order of presentation; None where
             the container does not state them all.
         average_fps: Frames a second as stated, nan where nothing is.
@@ -56,6 +61,8 @@ class Contents:
     """
 
     num_packets: int
+    num_hidden: int
+    num_stated: int
     pts_seconds: np.ndarray | None
     average_fps: float
     height: int
@@ -63,8 +70,8 @@ class Contents:
     decord_obstacle: str | None
 
 
-def check_file(path: str) -> None:
-    """Raises VideoReadError for what is not a readable regular file, before any decoder sees it.
+def is_folder(path: str) -> bool:
+    """Whether a path is a folder; VideoReadError for what is neither that nor a file with content.
 
     Pipes and devices are refused, for opening them can block without end.
     """
@@ -75,11 +82,12 @@ def check_file(path: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise VideoReadError(path, f"the file cannot be looked up: {error}") from error
     if stat.S_ISDIR(found.st_mode):
-        raise VideoReadError(path, "expected a video file, got a directory")
+        return True
     if not stat.S_ISREG(found.st_mode):
         raise VideoReadError(path, "expected a regular file, got a pipe, socket or device")
     if found.st_size == 0:
         raise VideoReadError(path, "expected a video file, got an empty file (0 bytes)")
+    return False
 
 
 def open_video(path: str) -> tuple[Any, Any]:
@@ -90,19 +98,34 @@ def open_video(path: str) -> tuple[Any, Any]:
         container = av.open(
             # Absolute, so that a colon in the name is not taken for the end of a protocol's name.
             os.path.abspath(path),
-            # A playlist may name other files and addresses: those on the network stay unopened.
-            container_options={"protocol_whitelist": "file"},
+            container_options={
+                "protocol_whitelist": "file",
+                "format_whitelist": _formats_with_frames(),
+            },
             metadata_errors="ignore",
         )
     except (OSError, ValueError) as error:  # FFmpeg's errors are one or both of these
+        what = getattr(error, "strerror", None) or error
         raise VideoReadError(
-            path, f"expected a video file, got something that cannot be opened as one ({error})"
+            path, f"expected a video file, got something that cannot be opened as one ({what})"
         ) from error
     try:
         return container, _best_stream(container, path)
     except BaseException:
         container.close()
         raise
+
+
+@functools.cache
+def _formats_with_frames() -> str:
+    """FFmpeg's names of all formats but those that only name other files.
+
+    A playlist of a running broadcast is read again and again while it grows, and one may name a
+    pipe: waits inside one call into PyAV, where no time limit reaches.
+    """
+    import av
+
+    return ",".join(sorted(av.formats_available - _PLAYLISTS))
 
 
 def _best_stream(container: Any, path: str) -> Any:
@@ -144,9 +167,9 @@ def look_inside(path: str, deadline: Deadline) -> Contents:
     container, stream = open_video(path)
     with container:
         first = None
-        count = 0
+        count = hidden = 0
         times: list[int | None] = []
-        damaged = hidden = False
+        damaged = False
         for packet in packets(container, stream):
             if first is None:
                 try:
@@ -160,7 +183,7 @@ def look_inside(path: str, deadline: Deadline) -> Contents:
                 count += 1
                 times.append(packet.pts)
                 damaged |= packet.is_corrupt
-                hidden |= packet.is_discard
+                hidden += packet.is_discard
         if first is None:
             raise VideoReadError(path, f"none of its {count} video packets decodes to a frame")
         height, width = first.height, first.width
@@ -190,7 +213,9 @@ def look_inside(path: str, deadline: Deadline) -> Contents:
         seconds = None
         if None not in times:
             seconds = np.sort(np.asarray(times, dtype=np.int64)) * float(stream.time_base)
-        return Contents(count, seconds, _average_fps(stream), height, width, obstacle)
+        return Contents(
+            count, hidden, stream.frames, seconds, _average_fps(stream), height, width, obstacle
+        )
 
 
 @dataclass(frozen=True)

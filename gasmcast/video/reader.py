@@ -1,5 +1,6 @@
-"""Frames of a video file by index: one function for every decoder."""
+"""Frames of a video by index: one function for every decoder, and for folders of images."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gasmcast.video import _decord, _pyav
-from gasmcast.video._contents import Contents, Deadline, check_file, look_inside
+from gasmcast.video import _decord, _images, _pyav
+from gasmcast.video._contents import Contents, Deadline, is_folder, look_inside
 from gasmcast.video.errors import VideoReadError
 from gasmcast.video.sampling import segment_indices
 
@@ -28,11 +29,11 @@ class VideoClip:
             decoders give them; ``.contiguous()`` copies them into planes.
         indices: int64 [T], which frames of the file these are, counted from 0.
         pts_seconds: float64 [T], when they are shown, on the clock of the file, which need not
-            start at 0.
-        num_frames: Frames of the file that decode.
-        average_fps: Frames a second as the file states it, nan where it does not.
-        backend: The decoder that gave the frames, "decord" or "pyav".
-        path: The file, as the caller named it.
+            start at 0; nan for images.
+        num_frames: Frames of the file that decode; images in the folder.
+        average_fps: Frames a second as the file states it, nan where it does not and for images.
+        backend: What gave the frames: "decord", "pyav", or "images" for a folder.
+        path: The file or folder, as the caller named it.
     """
 
     frames: Tensor
@@ -52,7 +53,7 @@ def read_video(
     timeout_seconds: float = 60.0,
     skip_damaged: bool = False,
 ) -> VideoClip:
-    """Reads frames of a video file by their indices.
+    """Reads frames of a video by their indices: of a video file, or of a folder of images.
 
     The same indices mean the same frames whichever decoder reads them. With "auto", decord reads
     the containers and codecs it is known to read right, in a process of its own, and PyAV reads
@@ -65,12 +66,16 @@ def read_video(
     changes on the way, PyAV resizes frames to the size of the first. A video of one frame repeats
     it for as many samples as are asked for.
 
+    A folder is a video whose frames are its numbered images (``img_00001.jpg``, ``1.png``), JPEG or
+    PNG, in the order of the numbers, which may begin anywhere and leave some out. Only the images
+    asked for are decoded, whatever ``backend`` says; one that does not decode is an error.
+
     Args:
-        path: A regular file on a local or mounted file system.
+        path: A regular file, or a folder of images, on a local or mounted file system.
         sample: A function from the number of frames to indices; or indices in any order, with or
             without repetition; or None for every frame (which have to fit in memory). A function
             that draws at random is called again if fewer frames decode than the file promised.
-        backend: "auto", "decord" or "pyav".
+        backend: The decoder of files: "auto", "decord" or "pyav".
         timeout_seconds: How long each decoder may take. decord's process is killed after it. PyAV
             works in the calling process: it is held to the limit between packets, but a call into
             it is not interrupted. ``math.inf`` for no limit.
@@ -95,7 +100,8 @@ def read_video(
     """
     _check_options(backend, timeout_seconds)
     name = os.fsdecode(path)
-    check_file(name)
+    if is_folder(name):
+        return _read_images(name, sample)
     contents = look_inside(name, Deadline(name, timeout_seconds))
     request = _Request(sample, contents.num_packets)
     if backend == "decord" or (backend == "auto" and _decord_suits(contents, skip_damaged)):
@@ -110,13 +116,17 @@ def read_video(
 def count_frames(
     path: str | os.PathLike[str], *, timeout_seconds: float = 60.0, skip_damaged: bool = False
 ) -> int:
-    """The number of frames of a file that decode, by decoding them all with PyAV.
+    """The number of frames of a video that decode, by decoding them all (files with PyAV).
 
     Args and errors are those of ``read_video``.
     """
     _check_options("pyav", timeout_seconds)
     name = os.fsdecode(path)
-    check_file(name)
+    if is_folder(name):
+        images = _images.list_images(name)
+        for image in images:
+            _images.decode_image(name, image)
+        return len(images)
     deadline = Deadline(name, timeout_seconds)
     return _pyav.decode(name, (), deadline, 0.0, skip_damaged).num_frames
 
@@ -178,12 +188,17 @@ def _read_with_decord(
     if contents.decord_obstacle is not None:
         raise _decord.DecordFailure(contents.decord_obstacle)
     indices = request.indices(contents.num_packets)
-    wanted, places = np.unique(indices, return_inverse=True)
+    wanted = np.unique(indices)
     frames = torch.from_numpy(_decord.decode(path, contents, wanted, timeout_seconds))
-    if len(wanted) < len(indices) or not np.array_equal(wanted, indices):
-        frames = frames[torch.from_numpy(places)]
+    frames = _arrange(frames, wanted, indices)
     return _clip(
-        path, frames, indices, contents.pts_seconds, contents.num_packets, contents, "decord"
+        path,
+        frames,
+        indices,
+        contents.pts_seconds,
+        contents.num_packets,
+        contents.average_fps,
+        "decord",
     )
 
 
@@ -203,7 +218,25 @@ def _read_with_pyav(
         if again.num_frames != decoded.num_frames:
             raise VideoReadError(path, "the file changed while it was read")
     stacked = torch.from_numpy(np.stack([frames[index] for index in indices.tolist()]))
-    return _clip(path, stacked, indices, decoded.pts_seconds, decoded.num_frames, contents, "pyav")
+    times, count = decoded.pts_seconds, decoded.num_frames
+    return _clip(path, stacked, indices, times, count, contents.average_fps, "pyav")
+
+
+def _read_images(path: str, sample: Sampler | Indices | None) -> VideoClip:
+    names = _images.list_images(path)
+    indices = _Request(sample, len(names)).indices(len(names))
+    wanted = np.unique(indices)
+    frames = _images.decode(path, [names[index] for index in wanted])
+    frames = _arrange(frames, wanted, indices)
+    times = np.full(len(names), math.nan)
+    return _clip(path, frames, indices, times, len(names), math.nan, "images")
+
+
+def _arrange(frames: Tensor, wanted: np.ndarray, indices: np.ndarray) -> Tensor:
+    """The frames of sorted indices without repetition, as they were asked for."""
+    if np.array_equal(wanted, indices):
+        return frames
+    return frames[torch.from_numpy(np.searchsorted(wanted, indices))]
 
 
 def _clip(
@@ -212,7 +245,7 @@ def _clip(
     indices: np.ndarray,
     pts_seconds: np.ndarray,
     num_frames: int,
-    contents: Contents,
+    average_fps: float,
     backend: str,
 ) -> VideoClip:
     return VideoClip(
@@ -220,7 +253,7 @@ def _clip(
         indices=torch.from_numpy(indices.copy()),
         pts_seconds=torch.from_numpy(pts_seconds[indices]),
         num_frames=num_frames,
-        average_fps=contents.average_fps,
+        average_fps=average_fps,
         backend=backend,
         path=path,
     )

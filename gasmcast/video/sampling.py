@@ -92,21 +92,39 @@ def segment_indices(
 class FrameSampling:
     r"""How clips are sampled from a video: a sampler with its settings.
 
-    Without a stride, each clip takes one frame from each of :math:`S` equal bins of the video
-    (:func:`segment_indices`). Of several clips V, clip v takes the centre of a part of each bin:
+    Without a stride, each clip takes one frame from each of S equal bins of the T frames of a video
+    (:func:`segment_indices`). Of V clips, clip v takes the centre of the v-th part of each bin:
 
     .. math:: i_{v,k} = \left\lfloor \frac{T}{S} \left(k + \frac{2v + 1}{2V}\right) \right\rfloor
 
-    With a stride, a clip is a run of frames so far apart. Starts are evenly spaced from the first
-    to the last that is possible; a single clip starts in the middle. A video too short for the run
-    is sampled from equal bins instead.
+    With a stride d, a clip is a run of S frames, each d after the one before. V starts are spaced
+    evenly from the first to the last that is possible; a single clip starts half way:
 
-    With a generator (training), frames of each bin, or starts, are drawn at random instead.
+    .. math::
+        i_{v,k} = \left\lfloor \frac{v \, (T - 1 - (S - 1) \, d)}{V - 1} \right\rfloor + k d
 
-    Attributes:
-        num_frames: Frames S of a clip.
-        stride: Frames from one to the next; None for equal bins.
-        clips: Clips V of a video.
+    A video too short for the run is sampled from equal bins instead, and one with fewer frames than
+    S repeats them in order.
+
+    With a generator (training), one frame of each bin, or the start of each run, is drawn at random
+    instead, for each clip anew.
+
+    Args:
+        num_frames: Frames S of a clip, at least 1.
+        stride: Frames d from one frame of a clip to the next, at least 1; None for equal bins.
+        clips: Clips V of a video, at least 1.
+
+    Raises:
+        ValueError: If a setting is below 1.
+        TypeError: If a setting is no integer.
+
+    Example:
+        >>> FrameSampling(4)(160)
+        tensor([ 20,  60, 100, 140])
+        >>> FrameSampling(4, clips=2)(160)
+        tensor([ 10,  50,  90, 130,  30,  70, 110, 150])
+        >>> FrameSampling(4, stride=2, clips=2)(10)
+        tensor([0, 2, 4, 6, 3, 5, 7, 9])
     """
 
     num_frames: int = 16
@@ -114,29 +132,49 @@ class FrameSampling:
     clips: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "clips", *(["stride"] if self.stride is not None else [])):
-            if operator.index(getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("num_frames", "stride", "clips"):
+            value = getattr(self, name)
+            if value is None and name == "stride":
+                continue
+            if not hasattr(value, "__index__"):
+                raise TypeError(f"{name} must be an integer, got {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
 
     def __call__(self, num_frames: int, generator: torch.Generator | None = None) -> Tensor:
-        """Indices of all clips of a video, clip by clip: int64 ``[clips * num_frames]``."""
-        return torch.cat([self._clip(num_frames, v, generator) for v in range(self.clips)])
+        """The frames to read of a video.
+
+        Args:
+            num_frames: Frames T of the video, at least 1.
+            generator: Source of randomness (training); None for the same frames every time.
+
+        Returns:
+            int64 ``[clips * num_frames]``, clip by clip, sorted within a clip.
+
+        Raises:
+            ValueError: If the video has no frame.
+        """
+        total, _ = _check_counts(num_frames, self.num_frames)
+        clips = [self._clip(total, clip, generator) for clip in range(self.clips)]
+        return torch.cat(clips)
 
     def _clip(self, total: int, clip: int, generator: torch.Generator | None) -> Tensor:
-        span = 1 + (self.num_frames - 1) * (self.stride or 1)
-        if self.stride is not None and total >= span:
-            room = total - span
-            if generator is not None:
-                start = int(torch.randint(room + 1, (), generator=generator))
-            else:
-                start = room // 2 if self.clips == 1 else clip * room // (self.clips - 1)
-            return start + self.stride * torch.arange(self.num_frames)
-        if generator is not None:
+        steps = torch.arange(self.num_frames, dtype=torch.int64)
+        if self.stride is not None:
+            # What is left of the video behind a run that starts at its first frame.
+            room = total - 1 - (self.num_frames - 1) * self.stride
+            if room >= 0:
+                return self._start(room, clip, generator) + self.stride * steps
+        if generator is not None and total >= self.num_frames:
             return segment_indices(total, self.num_frames, generator)
-        total, _ = _check_counts(total, self.num_frames)
         parts = 2 * self.clips
-        bins = torch.arange(self.num_frames, dtype=torch.int64)
-        return (parts * bins + 2 * clip + 1) * total // (parts * self.num_frames)
+        return (parts * steps + 2 * clip + 1) * total // (parts * self.num_frames)
+
+    def _start(self, room: int, clip: int, generator: torch.Generator | None) -> int:
+        if generator is not None:
+            device = generator.device
+            return int(torch.randint(room + 1, (), generator=generator, device=device))
+        return room // 2 if self.clips == 1 else clip * room // (self.clips - 1)
 
 
 def _check_counts(num_frames: int, num_samples: int) -> tuple[int, int]:

@@ -271,10 +271,6 @@ class TestBrokenFiles:
         with pytest.raises(VideoReadError, match=r"none\.mp4: no such file$"):
             read_video(tmp_path / "none.mp4")
 
-    def test_a_directory(self, tmp_path):
-        with pytest.raises(VideoReadError, match=r": expected a video file, got a directory$"):
-            read_video(tmp_path)
-
     def test_a_name_that_no_file_can_have(self):
         with pytest.raises(VideoReadError, match="the file cannot be looked up"):
             read_video("a\0b.mp4")
@@ -284,6 +280,29 @@ class TestBrokenFiles:
         os.mkfifo(tmp_path / "pipe.mp4")
         with pytest.raises(VideoReadError, match="got a pipe, socket or device"):
             read_video(tmp_path / "pipe.mp4")
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            # Both keep FFmpeg waiting inside one call, out of reach of timeout_seconds.
+            ("live.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nclip.mp4\n"),
+            ("pipe.m3u8", "#EXTM3U\n#EXTINF:5,\npipe.ts\n#EXT-X-ENDLIST\n"),
+            ("list.ffconcat", "ffconcat version 1.0\nfile clip.mp4\n"),
+        ],
+    )
+    def test_a_playlist_is_refused_and_not_waited_for(self, tmp_path, name, content):
+        os.mkfifo(tmp_path / "pipe.ts")
+        write_video(tmp_path / "clip.mp4", 3)
+        (tmp_path / name).write_text(content)
+        code = "import sys\nfrom gasmcast.video import read_video\nread_video(sys.argv[1])\n"
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "expected a video file, got something that cannot be opened as one" in run.stderr
 
     def test_text_that_ffmpeg_would_render_as_a_video(self, tmp_path):
         path = tmp_path / "notes.txt"
