@@ -109,6 +109,8 @@ def extract_features(
         raise ValueError(f"augmentation is for random views, got {dict(augmentation)} without any")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if autocast not in (None, "bfloat16", "float16"):
+        raise ValueError(f"autocast must be bfloat16, float16 or None, got {autocast!r}")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     extractors = {"semantic": semantic_extractor, "motion": motion_extractor}
     for extractor in extractors.values():

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks import fusion, fusion_sizes, gatv2, graphs, segments, store
+from benchmarks import fusion, fusion_sizes, gatv2, graphs, pipeline, segments, store
 from benchmarks.measure import Effort
 from benchmarks.page import Illustrated, write_section
 
@@ -26,6 +26,7 @@ BENCHMARKS = {
     "fusion-head": fusion.run_head,
     "fusion-sizes": fusion_sizes.run,
     "store": store.run,
+    "pipeline": pipeline.run,
 }
 
 

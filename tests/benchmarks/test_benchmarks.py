@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch_geometric.utils import to_networkx as pyg_to_networkx
 
-from benchmarks import fusion, fusion_sizes, gatv2, graph_rivals, graphs, segments, store
+from benchmarks import fusion, fusion_sizes, gatv2, graph_rivals, graphs, pipeline, segments, store
 from benchmarks import measure as timing
 from benchmarks.fusion_rivals import AbsorbedVanilla, Vanilla
 from benchmarks.measure import Effort, Measured, Way, kept_bytes, measure, peak_bytes
@@ -61,6 +61,12 @@ def test_fusion_sizes_runs_and_draws(tmp_path):
 def test_store_runs():
     section = store.run(TINY)  # it holds what all ways read against each other by itself
     for name in (store.REFERENCE, "FeatureStore", "safetensors, a call for each key"):
+        assert f"\n| {name} |" in section
+
+
+def test_pipeline_runs():
+    section = pipeline.run(TINY)
+    for name in (pipeline.ALONE, pipeline.WHOLE, "resize and crop", "semantic extractor"):
         assert f"\n| {name} |" in section
 
 
