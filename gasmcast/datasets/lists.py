@@ -15,15 +15,16 @@ from gasmcast.datasets.folders import VIDEO_SUFFIXES
 def _dialects() -> list[re.Pattern[str]]:
     """What a line can be, path first and label last; a list is the first that fits every line."""
     suffixes = "|".join(suffix[1:] for suffix in sorted(VIDEO_SUFFIXES))
-    video = rf'(?:"(?P<quoted>[^"]+\.(?:{suffixes}))"|(?P<path>[^"].*?\.(?:{suffixes})))'
+    video = rf'(?:"(?P<quoted>[^"]+\.(?:{suffixes}))"|(?P<path>[^"].*\.(?:{suffixes})))'
     label = r'(?:"(?P<quoted_label>[^"]+)"|(?P<label>[^\s"].*))'
     shapes = []
     for between in (r"\s*\t\s*", r"\s*;\s*", r"\s*,\s*", r"\s+"):
         # Two numbers in a row are several labels, or the columns of another kind of list.
         end = rf"{between}(?!\d+{between}){label}"
         number = rf"{between}[1-9]\d*(?={between})"
-        folder = rf'(?:"(?P<quoted>[^"]+)"|(?P<path>[^"](?:(?!{number}).)*))'
-        shapes.append((video + end, video + number + end, folder + number + end))
+        # Atomic: of several numbers, the first must be the one before the label.
+        frames = rf'(?>(?:"(?P<quoted>[^"]+)"|(?P<path>[^"].*?)){number})'
+        shapes.append((video + end, video + number + end, frames + end))
     # A video file is certain by its suffix, so that comes before the folder of frames.
     patterns = [pattern for kind in zip(*shapes, strict=True) for pattern in kind]
     patterns.append(rf"(?P<quoted>)(?P<path>\d+)\s*;\s*{label}")
@@ -50,7 +51,7 @@ def read_annotation_list(
     - ``number;label``: the folder of frames of that number (Something-Something V1, Jester).
 
     A path or label that begins with ``"`` ends with the next one. Unquoted, the path ends with the
-    first video's suffix before a separator, and the label is the rest of the line. Labels are class
+    last video's suffix before a separator, and the label is the rest of the line. Labels are class
     names, or class indices from 0 where all of them are integers.
 
     A video's id is its path as the list gives it, relative to ``root`` where it lies there. No file
