@@ -102,8 +102,7 @@ def _read_rows(file: Path) -> list[_Row]:
 def _header(line: str) -> tuple[list[str], str] | None:
     """The columns and what is between them, where the line names them."""
     for between in ("\t", ";", ",", " "):
-        cells = next(csv.reader([line], delimiter=between, skipinitialspace=True))
-        columns = [cell.strip().lower() for cell in cells]
+        columns = [cell.strip().strip('"').lower() for cell in line.split(between)]
         if "path" in columns and "label" in columns:
             return columns, between
     return None
@@ -143,7 +142,7 @@ def _read_lines(file: Path, lines: list[tuple[int, str]]) -> list[_Row]:
     like = f" like line {best[0][0]}" if best else ""
     raise ValueError(
         f"{file}:{number}: expected 'path label' with a video file or 'path total_frames label'"
-        f"{like}, or a first line that names the columns path and label, got {line!r}"
+        f"{like}, or a first line that names the columns path and label, got {line[:200]!r}"
     )
 
 

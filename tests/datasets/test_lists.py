@@ -16,6 +16,7 @@ from made_files import shown, write
         "codec,label,path\nh264,lift,a b.mp4\nvp9,drop,c.mp4\n",
         "path;frames;label\na b.mp4;3;lift\nc.mp4;4;drop\n",
         'path label\n"a b.mp4" lift\nc.mp4 drop\n',
+        '"path","label"\n"a b.mp4","lift"\n"c.mp4","drop"\n',
         "label\tpath\nlift\ta b.mp4\ndrop\tc.mp4\n",
         "a b.mp4\tlift\nc.mp4\t drop\n",
         "a b.mp4,lift\nc.mp4, drop\n",
@@ -156,3 +157,8 @@ def test_files_that_are_not_lists(tmp_path):
     (tmp_path / "video.mp4").write_bytes(b"\x00\xff\xfe\x90")
     with pytest.raises(ValueError, match=r"video\.mp4 is not a text file"):
         read_annotation_list(tmp_path / "video.mp4")
+    # One long line, longer than a field of CSV may be: its beginning is shown.
+    file = write(tmp_path / "train.json", [{"id": "1"}] * 20_000)
+    with pytest.raises(ValueError, match=r"train\.json:1: expected 'path label'") as error:
+        read_annotation_list(file)
+    assert len(str(error.value)) < 600
