@@ -57,8 +57,8 @@ def test_frames_quotes_and_commas(tmp_path, text, expected):
 words = st.text("abc01 ,;'_-é", min_size=1, max_size=8).filter(
     lambda word: word == word.strip() and word[0] not in ",;" and word[-1] not in ",;"
 )
-# Without quotes, a label that begins with a number could be the number of frames; and integers alone
-# are indices.
+# Without quotes, a label that begins with a number could be the number of frames. Integers alone are
+# indices.
 names = words.filter(lambda name: not name[0].isdecimal() and any(map(str.isalpha, name)))
 
 
