@@ -116,9 +116,10 @@ def _read_table(
     for number, line in lines[1:]:
         # One line at a time, so that a quote without its end stays in its line.
         cells = next(csv.reader([line], delimiter=between, skipinitialspace=True))
-        if len(cells) <= max(path_at, label_at) or not cells[path_at] or not cells[label_at]:
+        row = [cells[at].strip() for at in (path_at, label_at) if at < len(cells)]
+        if len(row) < 2 or not all(row):
             raise ValueError(f"{file}:{number}: expected {between.join(columns)}, got {line!r}")
-        rows.append((number, cells[path_at].strip(), cells[label_at].strip()))
+        rows.append((number, *row))
     return rows
 
 

@@ -49,5 +49,9 @@ def test_parts_are_no_classes(tmp_path):
     touch(tmp_path, "train/walk/a.mp4", "Val/walk/b.mp4")
     with pytest.raises(ValueError, match=r"parts of a set, not classes: 'Val', 'train'; give one"):
         scan_class_folders(tmp_path)
+    touch(tmp_path, "one/test/walk/a.mp4")
+    with pytest.raises(ValueError, match="parts of a set, not classes: 'test'; give one of them"):
+        scan_class_folders(tmp_path / "one")
     assert scan_class_folders(tmp_path / "train").classes == ("walk",)
-    assert scan_class_folders(tmp_path, ["Val", "train"]).classes == ("Val", "train")
+    order = ["Val", "one", "train"]
+    assert scan_class_folders(tmp_path, order).classes == tuple(order)

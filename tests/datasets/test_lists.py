@@ -46,6 +46,7 @@ def test_lists_of_names(tmp_path, text):
         ("a.mp4 Lifting it, then not\n", [("a.mp4", "Lifting it, then not")]),
         ("a.mp4,Lifting it, then not\n", [("a.mp4", "Lifting it, then not")]),
         ("dir,1/a.mp4 fight\n", [("dir,1/a.mp4", "fight")]),
+        ("a,1,b.mp4 fight\n", [("a,1,b.mp4", "fight")]),
         ("a.mp4 copy.MP4 3\n", [("a.mp4 copy.MP4", "3")]),
         ('a.mp4 "360 flip"\nb.mp4 flip\n', [("a.mp4", "360 flip"), ("b.mp4", "flip")]),
     ],
@@ -57,8 +58,8 @@ def test_frames_quotes_and_commas(tmp_path, text, expected):
 words = st.text("abc01 ,;'_-é", min_size=1, max_size=8).filter(
     lambda word: word == word.strip() and word[0] not in ",;" and word[-1] not in ",;"
 )
-# Without quotes, a label that begins with a number could be the number of frames. Integers alone are
-# indices.
+# Without quotes, a label that begins with a number could be the number of frames. One that is an
+# integer is an index.
 names = words.filter(lambda name: not name[0].isdecimal() and any(map(str.isalpha, name)))
 
 
@@ -132,6 +133,10 @@ def test_a_class_file_gives_the_order(tmp_path):
         ("frames/a 1\n", r"list\.csv:1: .*or 'path total_frames label', or .*got 'frames/a 1'"),
         ("frames/a 12 163 1\n", r"list\.csv:1: .*got 'frames/a 12 163 1'"),
         ("a.mp4 1 3 5\n", r"list\.csv:1: .*got 'a\.mp4 1 3 5'"),
+        ("a.mp4 0 1\n", r"list\.csv:1: .*got 'a\.mp4 0 1'"),
+        ("path,class\na.mp4,lift\n", r"list\.csv:1: .*got 'path,class'"),
+        ("path,label\n ,lift\n", r"list\.csv:2: expected path,label, got ',lift'"),
+        ('path,label\n" ",lift\n', r"list\.csv:2: expected path,label, got '\" \",lift'"),
         ("a.mp4,1,3,5\n", r"list\.csv:1: .*got 'a\.mp4,1,3,5'"),
         ("a.mp4 1\n\nb.mp4 3 1\n", r"list\.csv:3: expected .* like line 1, or .*got 'b\.mp4 3 1'"),
         ("a.mp4,0\nb.mp4,1\nc.mp4 0\n", r"list\.csv:3: .* like line 1, .*got 'c\.mp4 0'"),
