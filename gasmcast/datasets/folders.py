@@ -38,7 +38,7 @@ def scan_class_folders(root: str | Path, classes: Classes | None = None) -> Labe
     if not folders:
         raise ValueError(f"{root} holds no class folders: expected {root}/<class>/<video files>")
     found = tuple(folder.name for folder in folders)
-    if classes is None and len(found) > 1 and {name.lower() for name in found} <= _PARTS:
+    if classes is None and {name.lower() for name in found} <= _PARTS:
         raise ValueError(
             f"the folders of {root} are parts of a set, not classes: {few(found)}; give one of them"
         )

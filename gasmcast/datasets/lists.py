@@ -15,15 +15,16 @@ from gasmcast.datasets.folders import VIDEO_SUFFIXES
 def _dialects() -> list[re.Pattern[str]]:
     """What a line can be, path first and label last; a list is the first that fits every line."""
     suffixes = "|".join(suffix[1:] for suffix in sorted(VIDEO_SUFFIXES))
-    video = rf'(?:"(?P<quoted>[^"]+\.(?:{suffixes}))"|(?P<path>[^"].*?\.(?:{suffixes})))'
+    video = rf'(?:"(?P<quoted>[^"]+\.(?:{suffixes}))"|(?P<path>[^"].*\.(?:{suffixes})))'
     label = r'(?:"(?P<quoted_label>[^"]+)"|(?P<label>[^\s"].*))'
     shapes = []
     for between in (r"\s*\t\s*", r"\s*;\s*", r"\s*,\s*", r"\s+"):
         # Two numbers in a row are several labels, or the columns of another kind of list.
         end = rf"{between}(?!\d+{between}){label}"
         number = rf"{between}[1-9]\d*(?={between})"
-        folder = rf'(?:"(?P<quoted>[^"]+)"|(?P<path>[^"](?:(?!{number}).)*))'
-        shapes.append((video + end, video + number + end, folder + number + end))
+        # Atomic: of several numbers, the first must be the one before the label.
+        frames = rf'(?>(?:"(?P<quoted>[^"]+)"|(?P<path>[^"].*?)){number})'
+        shapes.append((video + end, video + number + end, frames + end))
     # A video file is certain by its suffix, so that comes before the folder of frames.
     patterns = [pattern for kind in zip(*shapes, strict=True) for pattern in kind]
     patterns.append(rf"(?P<quoted>)(?P<path>\d+)\s*;\s*{label}")
@@ -50,7 +51,7 @@ def read_annotation_list(
     - ``number;label``: the folder of frames of that number (Something-Something V1, Jester).
 
     A path or label that begins with ``"`` ends with the next one. Unquoted, the path ends with the
-    first video's suffix before a separator, and the label is the rest of the line. Labels are class
+    last video's suffix before a separator, and the label is the rest of the line. Labels are class
     names, or class indices from 0 where all of them are integers.
 
     A video's id is its path as the list gives it, relative to ``root`` where it lies there. No file
@@ -101,8 +102,7 @@ def _read_rows(file: Path) -> list[_Row]:
 def _header(line: str) -> tuple[list[str], str] | None:
     """The columns and what is between them, where the line names them."""
     for between in ("\t", ";", ",", " "):
-        cells = next(csv.reader([line], delimiter=between, skipinitialspace=True))
-        columns = [cell.strip().lower() for cell in cells]
+        columns = [cell.strip().strip('"').lower() for cell in line.split(between)]
         if "path" in columns and "label" in columns:
             return columns, between
     return None
@@ -116,9 +116,10 @@ def _read_table(
     for number, line in lines[1:]:
         # One line at a time, so that a quote without its end stays in its line.
         cells = next(csv.reader([line], delimiter=between, skipinitialspace=True))
-        if len(cells) <= max(path_at, label_at) or not cells[path_at] or not cells[label_at]:
+        row = [cells[at].strip() for at in (path_at, label_at) if at < len(cells)]
+        if len(row) < 2 or not all(row):
             raise ValueError(f"{file}:{number}: expected {between.join(columns)}, got {line!r}")
-        rows.append((number, cells[path_at].strip(), cells[label_at].strip()))
+        rows.append((number, *row))
     return rows
 
 
@@ -142,7 +143,7 @@ def _read_lines(file: Path, lines: list[tuple[int, str]]) -> list[_Row]:
     like = f" like line {best[0][0]}" if best else ""
     raise ValueError(
         f"{file}:{number}: expected 'path label' with a video file or 'path total_frames label'"
-        f"{like}, or a first line that names the columns path and label, got {line!r}"
+        f"{like}, or a first line that names the columns path and label, got {line[:200]!r}"
     )
 
 

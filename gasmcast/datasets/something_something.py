@@ -71,11 +71,10 @@ def _classes_of_clips(
 ) -> Mapping[str, str]:
     """The class name of each clip by its number."""
     found = {
-        str(clip["id"]): clip["template"].replace("[", "").replace("]", "")
+        str(clip["id"]): clip.get("template", "").replace("[", "").replace("]", "")
         for clip in clips
-        if clip.get("template")
     }
-    missing = [str(clip["id"]) for clip in clips if not clip.get("template")]
+    missing = [number for number, name in found.items() if not name]
     if missing:
         source = _beside(file, "test-answers.csv") if answers is None else Path(answers)
         by_number = _read_answers(source)

@@ -13,7 +13,7 @@ def read_ucf101(
     """UCF101: ``trainlist01.txt`` to ``testlist03.txt``.
 
     Lines are ``<class>/<video>``, in the lists of training videos with a number, which counts the
-    classes from 1. The class is the folder; the number must agree with it.
+    classes from 1. The class is the folder; its number must be that of ``classInd.txt``.
 
     A video's id is its path relative to ``videos``. No video is looked for.
 
@@ -26,7 +26,7 @@ def read_ucf101(
     Raises:
         FileNotFoundError: The list or ``classInd.txt`` is not there.
         ValueError: A line that cannot be read, a class that is not among the classes or has
-            another number there, an empty list; the message gives file and line.
+            another number in ``classInd.txt``, an empty list; the message gives file and line.
     """
     file, videos = Path(file), Path(videos)
     lines = read_lines(file, "split file")
@@ -45,10 +45,11 @@ def read_ucf101(
                 f"{file}:{number}: class {name!r} is not among the {len(names)} classes: "
                 f"{few(names)}"
             )
-        if label and int(label) != index[name] + 1:
+        # An order that was given numbers the classes in its own way.
+        if classes is None and label and int(label) != index[name] + 1:
             raise ValueError(
-                f"{file}:{number}: class {name!r} has the number {int(label)} here, but is number "
-                f"{index[name] + 1} of the classes"
+                f"{file}:{number}: class {name!r} has the number {int(label)} here, but "
+                f"{index[name] + 1} in classInd.txt"
             )
         records.append(VideoRecord(videos / path, index[name], path))
     return LabeledVideos(tuple(records), names)

@@ -1,155 +1,103 @@
-import json
+import pickle
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gasmcast.datasets import read_annotation_list, scan_class_folders, split_videos
-
-
-def make(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+from gasmcast.datasets import LabeledVideos, VideoRecord, scan_class_folders, split_videos
+from made_files import touch, write
 
 
-def shown(videos, root):
-    return [(str(r.path.relative_to(root)), videos.classes[r.label]) for r in videos.records]
+def some(*names, classes=("x", "y")):
+    return LabeledVideos(tuple(VideoRecord(Path(n), i % 2) for i, n in enumerate(names)), classes)
 
 
-def test_folders_are_classes(tmp_path):
-    make(
-        tmp_path,
-        *(
-            "walk/b.mp4",
-            "walk/a.WEBM",
-            "run/deep/c.mkv",
-            "run/notes.txt",
-            ".cache/x.mp4",
-            "list.csv",
-        ),
+def ids(videos):
+    return [record.id for record in videos.records]
+
+
+def test_the_path_is_the_id_unless_one_is_given():
+    assert VideoRecord(Path("a") / "b.mp4", 0).id == "a/b.mp4"
+    assert VideoRecord(Path("a") / "b.mp4", 0, "7").id == "7"
+    assert pickle.loads(pickle.dumps(some("a", "b"))) == some("a", "b")
+
+
+def test_what_a_set_refuses():
+    records = (
+        VideoRecord(Path("a"), 0, "7"),
+        VideoRecord(Path("b"), 0),
+        VideoRecord(Path("c"), 0, "7"),
     )
-    videos = scan_class_folders(tmp_path)
-    assert videos.classes == ("run", "walk")
-    assert shown(videos, tmp_path) == [
-        ("run/deep/c.mkv", "run"),
-        ("walk/a.WEBM", "walk"),
-        ("walk/b.mp4", "walk"),
-    ]
-    ordered = scan_class_folders(tmp_path, ["walk", "sit", "run"])
-    assert [r.label for r in ordered.records] == [2, 0, 0]
+    with pytest.raises(ValueError, match="^each video must have an id of its own, got twice: '7'$"):
+        LabeledVideos(records, ("x",))
+    with pytest.raises(ValueError, match="^each class must have a name of its own.* twice: 'x'$"):
+        some("a", classes=("x", "y", "x"))
+    with pytest.raises(
+        ValueError, match="^video 'b' has the label 1, expected 0 to 0: there are 1"
+    ):
+        some("a", "b", classes=("x",))
+    with pytest.raises(ValueError, match="^video 'a' has the label -1, expected 0 to 1"):
+        LabeledVideos((VideoRecord(Path("a"), -1),), ("x", "y"))
 
 
-def test_folders_that_do_not_serve(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing is no folder"):
-        scan_class_folders(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="holds no class folders: expected .*/<class>/<video"):
-        scan_class_folders(tmp_path)
-    make(tmp_path, "walk/readme.txt")
-    with pytest.raises(ValueError, match="the 1 class folders of .* hold no video"):
-        scan_class_folders(tmp_path)
-    with pytest.raises(ValueError, match=r"walk is not among the 2 classes: 'run', 'sit'"):
-        scan_class_folders(tmp_path, ["run", "sit"])
+def test_a_description_counts_every_class():
+    videos = some("a", "b", "c", classes=("drop", "lift", *(f"c{i}" for i in range(2, 11))))
+    lines = videos.describe().split("\n")
+    assert lines[0] == "3 videos, 11 classes in order:"
+    assert lines[1:4] == ["   0  drop  (2)", "   1  lift  (1)", "   2  c2  (0)"]
+    assert lines[-1] == "  10  c10  (0)"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'path,label\na b.mp4,lift\n"c,d.mp4","drop, then lift"\n',
-        "# made by hand\na b.mp4,lift\n\nc.mp4,drop\n",
-        "a b.mp4 lift\nc.mp4 drop\n",
-        "\ufeffpath, label\r\na b.mp4, lift\r\nc.mp4, drop\r\n",
-        "codec,label,path\nh264,lift,a b.mp4\nvp9,drop,c.mp4\n",
-        "a b.mp4\tlift\nc.mp4\t drop\n",
-        "a b.mp4,lift\nc.mp4, drop\n",
-    ],
-)
-def test_lists_of_names(tmp_path, text):
-    file = tmp_path / "list.csv"
-    file.write_text(text, encoding="utf-8")
-    videos = read_annotation_list(file)
-    first, second = shown(videos, tmp_path)
-    assert first == ("a b.mp4", "lift")
-    assert second in [("c.mp4", "drop"), ("c,d.mp4", "drop, then lift")]
-    assert videos.classes == tuple(sorted(videos.classes))
+def test_without_ids_and_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    records = tuple(VideoRecord(Path("videos") / f"{n}.webm", 0, str(n)) for n in range(5))
+    videos = LabeledVideos(records, ("x", "never"))
+    assert videos.without([]) == videos
+    rest = videos.without(["1", "videos/2.webm", Path("./videos/../videos/3.webm")])
+    assert (ids(rest), rest.classes) == (["0", "4"], ("x", "never"))
+    assert ids(videos.without([tmp_path / "videos" / "0.webm"])) == ["1", "2", "3", "4"]
+    assert len(videos) == 5
 
 
-def test_numbers_are_indices(tmp_path):
-    (tmp_path / "list.txt").write_text("a.mp4 2\nb.mp4 0\n")
-    videos = read_annotation_list(tmp_path / "list.txt", root="/elsewhere")
-    assert videos.classes == ("0", "1", "2")
-    assert [r.label for r in videos.records] == [2, 0]
-    assert str(videos.records[0].path) == "/elsewhere/a.mp4"
-    named = read_annotation_list(tmp_path / "list.txt", classes=["x", "y", "z"])
-    assert [named.classes[r.label] for r in named.records] == ["z", "x"]
+def test_without_the_files_of_a_list(tmp_path):
+    videos = some("a.mp4", "b, b.mp4", "c.mp4")
+    reason = '"cannot be opened: ""b"",\nnot even once"'
+    bad = write(tmp_path / "bad.csv", f'path,reason\n"b, b.mp4",{reason}\nc.mp4,\n')
+    assert ids(videos.without(bad)) == ["a.mp4"]
+    assert ids(videos.without(str(bad))) == ["a.mp4"]
+    assert videos.without(write(bad, "reason,path\n")) == videos
 
 
-@pytest.mark.parametrize(
-    "content", [["drop", "lift"], {"lift": 1, "drop": 0}, {"lift": "1", "drop": "0"}]
-)
-def test_class_files(tmp_path, content):
-    (tmp_path / "labels.json").write_text(json.dumps(content))
-    (tmp_path / "list.csv").write_text("path,label\na.mp4,lift\n")
-    videos = read_annotation_list(tmp_path / "list.csv", classes=tmp_path / "labels.json")
-    assert videos.classes == ("drop", "lift")
-    assert videos.records[0].label == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "lists no video: expected lines"),
-        ("path,label\n", "lists no video"),
-        ("path,label\na.mp4,lift\nb.mp4\n", r"list\.csv:3: expected path,label, got 'b\.mp4'"),
-        ("path,label\na.mp4,\n", r"list\.csv:2: expected path,label, got 'a\.mp4,'"),
-        ("a.mp4\n", r"list\.csv:1: expected 'path label' with a video file.* got 'a\.mp4'"),
-        ("video,label\na.mp4,lift\n", r"list\.csv:1: .*got 'video,label'"),
-        ("label,youtube_id,time_start\nlift,abc,1\n", r"list\.csv:1: .*got 'label,youtube_id,time"),
-        ("a.mp4 30 lift\n", r"list\.csv:1: .*got 'a\.mp4 30 lift'"),
-        ("frames/a 30 1\n", r"list\.csv:1: .*got 'frames/a 30 1'"),
-        ("a.mp4 ²\n", r"list\.csv:1: label '²' is not among"),
-        ("a.mp4 fly\n", r"list\.csv:1: label 'fly' is not among the 2 classes: 'drop', 'lift'"),
-        ("a.mp4 2\n", r"list\.csv:1: label '2' is not among the 2 classes"),
-    ],
-)
-def test_lines_that_cannot_be_read(tmp_path, text, message):
-    file = tmp_path / "list.csv"
-    file.write_text(text)
+def test_bad_names_that_are_none_of_the_videos(tmp_path):
+    videos = some("a.mp4", "b.mp4")
+    message = (
+        "^2 of the 3 bad names are none of the 2 videos, which are named like 'a.mp4': 'd', 'e'$"
+    )
     with pytest.raises(ValueError, match=message):
-        read_annotation_list(file, classes=["drop", "lift"])
+        videos.without(["d", "b.mp4", "e"])
+    assert ids(videos.without(["d", "b.mp4", "e"], strict=False)) == ["a.mp4"]
+    with pytest.raises(ValueError, match="1 of the 1 bad names are none of the 0 videos: 'd'$"):
+        LabeledVideos((), ("x",)).without(["d"])
+    with pytest.raises(FileNotFoundError, match=r"list of bad files .*bad\.csv is not there"):
+        videos.without(tmp_path / "bad.csv")
+    file = write(tmp_path / "bad.csv", "a.mp4,broken\n")
+    with pytest.raises(ValueError, match=r"must be CSV .* column path, got \['a\.mp4', 'broken'\]"):
+        videos.without(file)
+    with pytest.raises(ValueError, match=r"must be CSV .* column path, got \[\]"):
+        videos.without(write(file, ""))
 
 
-def test_a_comma_in_a_path_is_no_separator(tmp_path):
-    (tmp_path / "list.txt").write_text("dir,1/a.mp4 fight\n")
-    (record,) = read_annotation_list(tmp_path / "list.txt").records
-    assert record.path == tmp_path / "dir,1" / "a.mp4"
-
-
-def test_class_names_are_unique(tmp_path):
-    (tmp_path / "list.txt").write_text("a.mp4 x\n")
-    with pytest.raises(ValueError, match="a name of its own, got twice: 'x'"):
-        read_annotation_list(tmp_path / "list.txt", classes=["x", "y", "x"])
-
-
-def test_files_that_are_not_lists(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.csv is not there"):
-        read_annotation_list(tmp_path / "none.csv")
-    (tmp_path / "video.mp4").write_bytes(b"\x00\xff\xfe\x90")
-    with pytest.raises(ValueError, match=r"video\.mp4 is not a text file"):
-        read_annotation_list(tmp_path / "video.mp4")
-    (tmp_path / "list.csv").write_text("a.mp4 lift\n")
-    (tmp_path / "labels.json").write_text("{")
-    with pytest.raises(ValueError, match=r"labels\.json is not JSON"):
-        read_annotation_list(tmp_path / "list.csv", classes=tmp_path / "labels.json")
-    (tmp_path / "labels.json").write_text('{"lift": 5}')
-    with pytest.raises(ValueError, match="map each to its own index 0 to K - 1"):
-        read_annotation_list(tmp_path / "list.csv", classes=tmp_path / "labels.json")
-    with pytest.raises(FileNotFoundError, match=r"class file .*none\.json is not there"):
-        read_annotation_list(tmp_path / "list.csv", classes=tmp_path / "none.json")
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
+def test_without_takes_the_bad_ones_and_keeps_the_order(there, bad):
+    videos = some(*(f"{n}.mp4" for n in sorted(there)))
+    rest = videos.without([f"{n}.mp4" for n in bad], strict=False)
+    assert ids(rest) == [f"{n}.mp4" for n in sorted(there - bad)]
 
 
 def test_split_takes_the_same_share_of_every_class(tmp_path):
-    make(tmp_path, *(f"{c}/{n:02}.mp4" for c in ("a", "b") for n in range(40)), "c/only.mp4")
+    touch(tmp_path, *(f"{c}/{n:02}.mp4" for c in ("a", "b") for n in range(40)), "c/only.mp4")
     videos = scan_class_folders(tmp_path)
     kept, held = split_videos(videos, 0.25, seed=3)
     assert Counter(r.label for r in held.records) == {0: 10, 1: 10}
