@@ -18,7 +18,7 @@ def helper(monkeypatch):
 def fake_decord(monkeypatch, tmp_path, helper):
     """Puts a stand-in for decord before the helper's import; its reader does what is asked."""
 
-    def install(body):
+    def install(body, num_frames=41):
         folder = tmp_path / "fake"
         folder.mkdir()
         (folder / "decord.py").write_text(
@@ -31,7 +31,7 @@ def fake_decord(monkeypatch, tmp_path, helper):
             "    return index\n"
             f"class VideoReader:\n"
             f"    def __init__(self, path, ctx, num_threads, fault_tol):\n        {body}\n"
-            "    def __len__(self):\n        return 41\n"
+            f"    def __len__(self):\n        return {num_frames}\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(folder))
         monkeypatch.syspath_prepend(str(folder))
