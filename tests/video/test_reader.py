@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from gasmcast.video import (
     VideoReadError,
+    _contents,
     count_frames,
     read_video,
     segment_indices,
@@ -302,6 +303,55 @@ class TestDamage:
         clip = read_video(path, None)
         assert clip.backend == "pyav"
         assert counters(clip) == list(range(10, 30))
+
+    @pytest.mark.parametrize(
+        ("name", "codec"),
+        [("v.mp4", "libx264"), ("v.webm", "libvpx-vp9"), ("v.ts", "libx264"), ("v.avi", "mpeg4")],
+    )
+    def test_whatever_is_damaged_raises_the_one_error_or_none(self, tmp_path, name, codec):
+        path = write_video(tmp_path / name, 6, codec)
+        sound = path.read_bytes()
+        random = Random(0)
+        read = 0
+        for _ in range(250):
+            data = bytearray(sound)
+            for _ in range(random.choice([1, 3, 10, 40])):
+                data[random.randrange(len(data))] = random.randrange(256)
+            if random.random() < 0.3:
+                del data[random.randrange(len(data)) :]
+            path.write_bytes(data)
+            try:
+                read += read_video(path, backend="pyav").num_frames > 0
+            except VideoReadError as error:
+                assert error.path == str(path)
+        assert 25 < read < 225
+
+    def test_a_stream_that_begins_on_the_way_ends_nothing(self):
+        """PyAV raises IndexError for its packet and has passed it by then."""
+
+        class Packet:
+            size = 1
+
+        first, last = Packet(), Packet()
+        coming = iter([first, IndexError("list index out of range"), last])
+
+        class Container:
+            def demux(self, stream):
+                for packet in coming:
+                    if isinstance(packet, IndexError):
+                        raise packet
+                    yield packet
+
+        assert list(_contents.packets(Container(), None)) == [first, last, None]
+
+    def test_a_frame_that_does_not_convert_is_named(self):
+        frame = av.VideoFrame(64, 48, "yuv420p")
+        message = r"^a\.mp4: frame 7, yuv420p of 64 x 48, does not convert: no such format$"
+        with (
+            pytest.raises(VideoReadError, match=message),
+            _contents.converting("a.mp4", frame, 7),
+        ):
+            raise ValueError("no such format")
 
 
 class TestHelper:
