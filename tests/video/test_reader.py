@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
+from random import Random
 
 import av
 import numpy as np
@@ -320,10 +322,8 @@ class TestDamage:
             if random.random() < 0.3:
                 del data[random.randrange(len(data)) :]
             path.write_bytes(data)
-            try:
+            with suppress(VideoReadError):
                 read += read_video(path, backend="pyav").num_frames > 0
-            except VideoReadError as error:
-                assert error.path == str(path)
         assert 25 < read < 225
 
     def test_a_stream_that_begins_on_the_way_ends_nothing(self):
