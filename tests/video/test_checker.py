@@ -188,6 +188,7 @@ class TestInterruption:
         folder.mkdir()
         for number in range(16):
             shutil.copy(sound, folder / f"slow_{number}.mp4")
+        hanging = Path(shutil.copy(sound, folder / "hangs.mp4"))  # when the end comes
         bad_list = tmp_path / "bad.csv"
         others = tmp_path / "bad.checked.csv"
         script = tmp_path / "check.py"
@@ -205,6 +206,7 @@ class TestInterruption:
         assert children
         for child in children:
             assert wait_until(lambda child=child: ended(child))
+        hanging.unlink()
         kept = others.read_bytes()
         first = len(rows(others)) - 1
         assert 3 <= first < 16
