@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,7 @@ def open_video(path: str) -> tuple[Any, Any]:
             },
             metadata_errors="ignore",
         )
-    except (OSError, ValueError) as error:  # FFmpeg's errors are one or both of these
+    except (av.FFmpegError, OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or error
         raise VideoReadError(
             path, f"expected a video file, got something that cannot be opened as one ({what})"
@@ -151,12 +152,18 @@ def packets(container: Any, stream: Any) -> Iterator[Any]:
     """The packets of a stream up to the end of what can be read, then None to flush the decoder."""
     import av
 
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except (av.FFmpegError, OSError):
-        pass  # The file breaks off here; what came before still counts.
+    going_on = True
+    while going_on:
+        going_on = False
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    yield packet
+        except IndexError:
+            # PyAV stumbles over a packet of a stream that began on the way, and stands behind it.
+            going_on = True
+        except (av.FFmpegError, OSError):
+            pass  # The file breaks off here; what came before still counts.
     yield None
 
 
@@ -187,8 +194,9 @@ def look_inside(path: str, deadline: Deadline) -> Contents:
         if first is None:
             raise VideoReadError(path, f"none of its {count} video packets decodes to a frame")
         height, width = first.height, first.width
-        turned = "DISPLAYMATRIX" in first.side_data
-        if display_orientation(first).swaps_axes:
+        with converting(path, first, 0):
+            orientation = display_orientation(first)
+        if orientation.swaps_axes:
             height, width = width, height
         codec = stream.codec.canonical_name
         if codec not in _DECORD_READS.get(container.format.name, ()):
@@ -206,7 +214,7 @@ def look_inside(path: str, deadline: Deadline) -> Contents:
         ):
             shape = f"{first.format.name} of {first.width} x {first.height}"
             obstacle = f"decord and PyAV round the colours of {shape} frames differently"
-        elif turned:
+        elif orientation.stated:
             obstacle = "decord fails on turned frames of many widths"
         else:
             obstacle = None
@@ -220,8 +228,12 @@ def look_inside(path: str, deadline: Deadline) -> Contents:
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored frame has to be turned to be shown upright."""
+    """How a stored frame has to be turned to be shown upright.
 
+    ``stated`` says that the file asks for something, be it one of the turns that are left alone.
+    """
+
+    stated: bool = False
     swaps_axes: bool = False
     flip_horizontal: bool = False
     flip_vertical: bool = False
@@ -242,15 +254,31 @@ def display_orientation(frame: Any) -> Orientation:
 
     Turns by other than quarters are left alone: frames would no longer be rectangles.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    # A frame and its side data hold each other, and through the frame all the memory of its decoder
+    # (at 1080p 60 MB), until Python looks for such circles. A tiny copy holds nothing but itself.
+    copy = frame.reformat(width=16, height=16, format="rgb24", interpolation="POINT")
+    data = copy.side_data.get("DISPLAYMATRIX")
     if data is None:
         return Orientation()
     a, b, _, c, d = (int(value) for value in np.frombuffer(data, dtype=np.int32)[:5])
     if b == c == 0 and a and d:
-        return Orientation(flip_horizontal=a < 0, flip_vertical=d < 0)
+        return Orientation(True, flip_horizontal=a < 0, flip_vertical=d < 0)
     if a == d == 0 and b and c:
-        return Orientation(swaps_axes=True, flip_horizontal=c < 0, flip_vertical=b < 0)
-    return Orientation()
+        return Orientation(True, swaps_axes=True, flip_horizontal=c < 0, flip_vertical=b < 0)
+    return Orientation(True)
+
+
+@contextmanager
+def converting(path: str, frame: Any, index: int) -> Iterator[None]:
+    """Names the frame where FFmpeg cannot bring it into another format."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, ValueError) as error:
+        kind = f"{frame.format.name} of {frame.width} x {frame.height}"
+        what = getattr(error, "strerror", None) or error
+        raise VideoReadError(path, f"frame {index}, {kind}, does not convert: {what}") from error
 
 
 def _average_fps(stream: Any) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gasmcast.video._contents import Deadline, display_orientation, open_video, packets
+from gasmcast.video._contents import Deadline, converting, display_orientation, open_video, packets
 from gasmcast.video.errors import VideoReadError
 
 
@@ -55,13 +55,15 @@ def decode(
                 index = len(times)
                 if index == 0:
                     width, height = frame.width, frame.height
-                    orientation = display_orientation(frame)
+                    with converting(path, frame, index):
+                        orientation = display_orientation(frame)
                 if frame.pts is not None:
                     times.append(float(frame.pts * stream.time_base))
                 else:
                     times.append(index / average_fps if average_fps > 0 else math.nan)
                 if index in wanted:
-                    image = frame.to_ndarray(format="rgb24", width=width, height=height)
+                    with converting(path, frame, index):
+                        image = frame.to_ndarray(format="rgb24", width=width, height=height)
                     kept[index] = np.ascontiguousarray(orientation.apply(image))
     if not times:
         raise VideoReadError(path, "no frame of it decodes")

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from random import Random
 
 import av
 import numpy as np
@@ -21,43 +22,21 @@ from torch.utils.data import DataLoader
 
 from gasmcast.video import (
     VideoReadError,
+    _contents,
     count_frames,
     read_video,
     segment_indices,
     uniform_indices,
 )
 from gasmcast.video import _decord as decord_side
+from video.made_videos import counters, spoil_packets, write_video
+from video.processes import ended, wait_until
 
 needs_decord = pytest.mark.skipif(
     importlib.util.find_spec("decord") is None, reason="decord is not installed"
 )
 BACKENDS = [pytest.param("decord", marks=needs_decord), "pyav"]
 ENCODERS = {"h264.mp4": "libx264", "vp9.webm": "libvpx-vp9"}
-LEVEL_STEP = 6  # grey levels between frames, far more than the codecs change them by
-
-
-def write_video(path, num_frames, codec="libx264", size=(64, 48), matrix=None, options=None):
-    """A video whose frame k is flat grey of level 6k, with a white top left quarter."""
-    width, height = size
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        if matrix is not None:
-            stream.set_display_matrix(matrix)
-        for k in range(num_frames):
-            image = np.full((height, width, 3), LEVEL_STEP * k, dtype=np.uint8)
-            image[: height // 2, : width // 2] = 255
-            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
-
-
-def counters(clip):
-    """The frame numbers that the pictures show, read off their bottom right corner."""
-    levels = clip.frames[:, :, -8:, -8:].double().mean((1, 2, 3))
-    return (levels / LEVEL_STEP).round().long().tolist()
 
 
 @pytest.fixture(scope="module")
@@ -66,57 +45,6 @@ def made(tmp_path_factory):
     for name, codec in ENCODERS.items():
         write_video(folder / name, 40, codec)
     return folder
-
-
-@pytest.fixture
-def helper(monkeypatch):
-    """A helper of this test's own, which is ended after it."""
-    own = decord_side._Helper()
-    monkeypatch.setattr(decord_side, "_helper", own)
-    yield own
-    own.close()
-
-
-@pytest.fixture
-def fake_decord(monkeypatch, tmp_path, helper):
-    """Puts a stand-in for decord before the helper's import; its reader does what is asked."""
-
-    def install(body):
-        folder = tmp_path / "fake"
-        folder.mkdir()
-        (folder / "decord.py").write_text(
-            "import os, time\n"
-            "__version__ = 'fake'\n"
-            "class logging:\n"
-            "    QUIET = 0\n"
-            "    set_level = staticmethod(lambda level: None)\n"
-            "def cpu(index):\n"
-            "    return index\n"
-            f"class VideoReader:\n"
-            f"    def __init__(self, path, ctx, num_threads, fault_tol):\n        {body}\n"
-            "    def __len__(self):\n        return 41\n"
-        )
-        monkeypatch.setenv("PYTHONPATH", str(folder))
-        monkeypatch.syspath_prepend(str(folder))
-
-    return install
-
-
-def ended(pid):
-    """Whether a process is gone, or dead and only waiting for somebody to ask after it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def wait_until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 class TestIndicesAndFrames:
@@ -342,16 +270,6 @@ class TestBrokenFiles:
         assert read_video(made / "h264.mp4", timeout_seconds=math.inf).num_frames == 40
 
 
-def spoil_packets(path, numbers):
-    """Overwrites the starts of some packets of an H.264 file, which no longer decode then."""
-    with av.open(str(path)) as container:
-        places = [packet.pos for packet in container.demux(video=0) if packet.size]
-    data = bytearray(path.read_bytes())
-    for number in numbers:
-        data[places[number] : places[number] + 4] = b"\xff" * 4
-    path.write_bytes(data)
-
-
 class TestDamage:
     @pytest.fixture
     def damaged(self, tmp_path):
@@ -387,6 +305,53 @@ class TestDamage:
         clip = read_video(path, None)
         assert clip.backend == "pyav"
         assert counters(clip) == list(range(10, 30))
+
+    @pytest.mark.parametrize(
+        ("name", "codec"),
+        [("v.mp4", "libx264"), ("v.webm", "libvpx-vp9"), ("v.ts", "libx264"), ("v.avi", "mpeg4")],
+    )
+    def test_whatever_is_damaged_raises_the_one_error_or_none(self, tmp_path, name, codec):
+        path = write_video(tmp_path / name, 6, codec)
+        sound = path.read_bytes()
+        random = Random(0)
+        read = 0
+        for _ in range(250):
+            data = bytearray(sound)
+            for _ in range(random.choice([1, 3, 10, 40])):
+                data[random.randrange(len(data))] = random.randrange(256)
+            if random.random() < 0.3:
+                del data[random.randrange(len(data)) :]
+            path.write_bytes(data)
+            with suppress(VideoReadError):
+                read += read_video(path, backend="pyav").num_frames > 0
+        assert 25 < read < 225
+
+    def test_a_stream_that_begins_on_the_way_ends_nothing(self):
+        """PyAV raises IndexError for its packet and has passed it by then."""
+
+        class Packet:
+            size = 1
+
+        first, last = Packet(), Packet()
+        coming = iter([first, IndexError("list index out of range"), last])
+
+        class Container:
+            def demux(self, stream):
+                for packet in coming:
+                    if isinstance(packet, IndexError):
+                        raise packet
+                    yield packet
+
+        assert list(_contents.packets(Container(), None)) == [first, last, None]
+
+    def test_a_frame_that_does_not_convert_is_named(self):
+        frame = av.VideoFrame(64, 48, "yuv420p")
+        message = r"^a\.mp4: frame 7, yuv420p of 64 x 48, does not convert: no such format$"
+        with (
+            pytest.raises(VideoReadError, match=message),
+            _contents.converting("a.mp4", frame, 7),
+        ):
+            raise ValueError("no such format")
 
 
 class TestHelper:

@@ -138,8 +138,8 @@ def clips_of(sampling, length, seed=None):
         (FrameSampling(4, stride=2, clips=2), 10, [[0, 2, 4, 6], [3, 5, 7, 9]]),
         (FrameSampling(4, stride=2, clips=3), 10, [[0, 2, 4, 6], [1, 3, 5, 7], [3, 5, 7, 9]]),
         # It just fits, and just does not.
-        (FrameSampling(4, stride=2), 7, [[0, 2, 4, 6]]),
-        (FrameSampling(4, stride=2), 6, [[0, 2, 3, 5]]),
+        (FrameSampling(3, stride=3), 7, [[0, 3, 6]]),
+        (FrameSampling(3, stride=3), 6, [[1, 3, 5]]),
         (FrameSampling(1, stride=5, clips=2), 10, [[0], [9]]),
     ],
 )

@@ -1,0 +1,89 @@
+"""The checking script: what it writes and prints, and that each flag reaches what it names."""
+
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from gasmcast import datasets
+from gasmcast.datasets import write_rendered_dataset
+from gasmcast.video import CheckSummary
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "check_videos.py"
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of two videos, one of them broken."""
+    made = tmp_path / "made"
+    write_rendered_dataset(
+        made, clips_per_class={"train": 2}, motions=["lift", "drop"], appearances=["plain"]
+    )
+    for number, path in enumerate(sorted(made.rglob("*.mp4"))):
+        target = tmp_path / "videos" / f"class_{number // 2}"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    (target / "broken.mp4").write_text("no video")
+    return tmp_path / "videos"
+
+
+def test_command_writes_and_prints_what_it_says(folder, tmp_path, monkeypatch, capsys):
+    bad_list = tmp_path / "bad.csv"
+    run(monkeypatch, folder, "--output", bad_list, "--workers=2")
+    lines = bad_list.read_text().splitlines()
+    assert lines[0] == "path,reason"
+    broken = folder / "class_1" / "broken.mp4"
+    assert [line.partition(",")[0] for line in lines[1:]] == [str(broken)]
+    assert len((tmp_path / "bad.checked.csv").read_text().splitlines()) == 5
+    assert capsys.readouterr().out == (
+        f"5 videos, 5 of them read now\n1 bad: {bad_list}\n"
+        f"0 with a warning: {tmp_path / 'bad.checked.csv'}\n"
+    )
+    run(monkeypatch, folder, "--output", bad_list)
+    assert capsys.readouterr().out.startswith("5 videos, 0 of them read now\n1 bad: ")
+
+
+def test_options_reach_what_they_name(tmp_path, monkeypatch):
+    calls = []
+
+    def check(*arguments, **options):
+        calls.append((arguments, options))
+        return CheckSummary(1, 1, 0, 0)
+
+    def read(source, *, root):
+        calls.append((source, root))
+        return datasets.LabeledVideos((datasets.VideoRecord(Path("a.mp4"), 0),), ("a",))
+
+    monkeypatch.setattr("gasmcast.video.check_videos", check)
+    monkeypatch.setattr("gasmcast.datasets.read_videos", read)
+    run(
+        monkeypatch,
+        "list.csv",
+        "--root=clips",
+        f"--output={tmp_path / 'x.csv'}",
+        "--workers=7",
+        "--timeout=2.5",
+    )
+    assert calls == [
+        ("list.csv", Path("clips")),
+        (([Path("a.mp4")], tmp_path / "x.csv"), {"num_workers": 7, "timeout_seconds": 2.5}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers=0"], r"^error: num_workers must be at least 1, got 0$"),
+        (["--timeout=0"], r"^error: timeout_seconds must be positive, got 0.0$"),
+    ],
+)
+def test_mistakes_get_one_clear_line(folder, arguments, message, monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match=message):
+        run(monkeypatch, folder, "--output", tmp_path / "bad.csv", *arguments)
