@@ -7,6 +7,7 @@ from gasmcast.datasets.annotations import (
     scan_class_folders,
     split_videos,
 )
+from gasmcast.datasets._stand_in import check_classes, mirrored_classes, read_videos
 from gasmcast.datasets.clips import ClipDataset, collate_clips
 from gasmcast.datasets.rendered import (
     APPEARANCES,
@@ -26,9 +27,12 @@ __all__ = [
     "LabeledVideos",
     "RenderedClip",
     "VideoRecord",
+    "check_classes",
     "class_name",
     "collate_clips",
+    "mirrored_classes",
     "read_annotation_list",
+    "read_videos",
     "render_clip",
     "scan_class_folders",
     "split_videos",
