@@ -1,5 +1,6 @@
 """Videos with labels: folders and lists to records, records to clips, and the rendered set."""
 
+from gasmcast.datasets._stand_in import check_classes, mirrored_classes, read_videos
 from gasmcast.datasets.annotations import (
     LabeledVideos,
     VideoRecord,
@@ -7,7 +8,6 @@ from gasmcast.datasets.annotations import (
     scan_class_folders,
     split_videos,
 )
-from gasmcast.datasets._stand_in import check_classes, mirrored_classes, read_videos
 from gasmcast.datasets.clips import ClipDataset, collate_clips
 from gasmcast.datasets.rendered import (
     APPEARANCES,
