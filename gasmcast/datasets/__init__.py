@@ -18,6 +18,7 @@ from gasmcast.datasets.rendered import (
     render_clip,
     write_rendered_dataset,
 )
+from gasmcast.datasets.seeds import derive_seed
 
 __all__ = [
     "APPEARANCES",
@@ -30,6 +31,7 @@ __all__ = [
     "check_classes",
     "class_name",
     "collate_clips",
+    "derive_seed",
     "mirrored_classes",
     "read_annotation_list",
     "read_videos",
