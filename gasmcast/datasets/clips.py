@@ -124,7 +124,9 @@ class ClipDataset(Dataset):
             # A clip has four dimensions, several crops of it have five.
             clips = [clip if clip.dim() == 5 else clip.unsqueeze(0) for clip in clips]
             clips = [torch.cat(clips)]
-        return {"clip": clips[0], "label": label, "index": index}
+        # Decoders give channels last. A worker's batch is in planes, and arithmetic may differ in
+        # the last digit between the two.
+        return {"clip": clips[0].contiguous(), "label": label, "index": index}
 
 
 def collate_clips(samples: list[dict[str, Any]]) -> dict[str, Any]:
