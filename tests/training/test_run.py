@@ -2,10 +2,7 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -261,52 +258,3 @@ def test_parts_that_do_not_fit(clips):
         VideoDataModule(clips["train"], other)
     with pytest.raises(ValueError, match="the test part holds no video"):
         VideoDataModule(clips["train"], replace(clips["test"], records=()))
-
-
-TWO_PROCESSES = """
-import sys
-from dataclasses import replace
-import torch
-sys.path.insert(0, {tests!r})
-from gasmcast.datasets import read_annotation_list
-from gasmcast.training import VideoDataModule, train_and_test
-from small import IMAGE_SIZE, small_model
-
-if __name__ == "__main__":
-    root, output = sys.argv[1:]
-    parts = [
-        read_annotation_list(f"{{root}}/{{split}}.csv", classes=f"{{root}}/labels.json")
-        for split in ("train", "test")
-    ]
-    parts[1] = replace(parts[1], records=parts[1].records[:3])  # no equal shares
-    torch.manual_seed(0)
-    report = train_and_test(
-        small_model(2),
-        VideoDataModule(*parts, image_size=IMAGE_SIZE, batch_size=2, num_workers=0),
-        output,
-        epochs=2,
-        trainer={{
-            "accelerator": "cpu", "devices": 2, "strategy": "ddp", "enable_progress_bar": False,
-        }},
-    )
-    import torch.distributed as dist
-    print("processes", dist.get_world_size(), dist.get_backend(), "videos", report.num_videos)
-"""
-
-
-def test_two_processes_train_together(clips, tmp_path):
-    """Lightning starts two processes that share each step through gloo."""
-    script = tmp_path / "train.py"
-    script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parents[1])))
-    root = clips["train"].records[0].path.parents[2]
-    done = subprocess.run(
-        [sys.executable, str(script), str(root), str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "processes 2 gloo videos 3" in done.stdout  # none counted twice
-    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == 4  # 8 clips / (2 processes x 2 clips) x 2 epochs
-    TemporalCrossAttentionModel.from_pretrained(tmp_path / "run" / "model")
