@@ -52,23 +52,25 @@ class TrainingLoader(DataLoader):
 
     def __init__(self, dataset: Dataset, sampler: EpochSampler, **options: Any):
         super().__init__(dataset, sampler=sampler, **options)
-        self.batches = 0  # of this epoch, handed out so far
+        self._position = {"epoch": 0, "batches": 0}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         # As a generator, it starts with the first batch: Lightning makes the iterator before it
         # tells the sampler which epoch it is, and workers would fetch batches of another one.
-        self.batches = self.sampler.skipped // self.batch_size
+        skipped = self.sampler.skipped // self.batch_size
+        self._position = {"epoch": self.sampler.epoch, "batches": skipped}
         for batch in super().__iter__():
-            self.batches += 1
+            self._position["batches"] += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
         """Where the run is: the epoch, and how many of its batches were handed out."""
-        return {"epoch": self.sampler.epoch, "batches": self.batches}
+        return dict(self._position)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from where a run was."""
         self.sampler.set_epoch(state["epoch"], state["batches"] * self.batch_size)
+        self._position = dict(state)
 
 
 class WholeBatchSampler(DistributedSampler):
