@@ -5,7 +5,7 @@ from gasmcast.training.data import ActionDataModule, VideoDataModule
 from gasmcast.training.module import ActionRecognition, TooManyUnreadableVideos
 from gasmcast.training.report import ClassResult, EvaluationReport
 from gasmcast.training.run import evaluate, train_and_test
-from gasmcast.training.views import PROTOCOLS, EvaluationViews
+from gasmcast.training.views import PROTOCOLS, EvaluationViews, evaluation_views
 
 __all__ = [
     "PROTOCOLS",
@@ -18,5 +18,6 @@ __all__ = [
     "VideoDataModule",
     "WeightAverage",
     "evaluate",
+    "evaluation_views",
     "train_and_test",
 ]

@@ -27,3 +27,30 @@ PROTOCOLS = {
     "ssv2": EvaluationViews(clips=2, crops=3, num_frames=16),
     "kinetics": EvaluationViews(clips=5, crops=3, stride=4, num_frames=16),
 }
+
+
+def evaluation_views(
+    protocol: str | None = None, *, clips: int = 1, crops: int = 1, stride: int | None = None
+) -> EvaluationViews:
+    """The views of a protocol, or those of the numbers.
+
+    Args:
+        protocol: A key of :data:`PROTOCOLS`; None: the numbers hold.
+        clips: See :class:`EvaluationViews`, as for the others.
+        crops: As for ``clips``.
+        stride: As for ``clips``.
+
+    Raises:
+        ValueError: A protocol that is not there, or one with numbers beside it.
+    """
+    views = EvaluationViews(clips, crops, stride)
+    if protocol is None:
+        return views
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    if views != EvaluationViews():
+        raise ValueError(
+            f"protocol {protocol} says which views there are: leave out clips, crops and stride, "
+            f"got {clips}, {crops} and {stride}"
+        )
+    return PROTOCOLS[protocol]

@@ -14,7 +14,7 @@ CENTRES = [12, 37, 62, 87]
 
 @pytest.fixture(autouse=True)
 def reader(monkeypatch):
-    """Stands in for ``read_video``: noise that is the same in all videos, and what was asked for."""
+    """Stands in for ``read_video``: the same noise in all videos, and what was asked for."""
     calls = []
 
     def read_video(path, sample, **options):
