@@ -54,8 +54,8 @@ def main(
         bad_files: List of files that are known to be damaged and are left out.
         check_labels: File of class names; a model whose classes are others, or in another order, is
             not evaluated.
-        protocol: ssv2 (16 frames, 2 clips x 3 crops) or kinetics (16 frames, every fourth one, 5
-            clips x 3 crops); null: the numbers that follow.
+        protocol: What published results average. ssv2: 16 frames, 2 clips x 3 crops; kinetics: 16
+            frames, every fourth one, 5 clips x 3 crops; null: the numbers that follow.
         clips: Clips of a video, spread over time.
         crops: Crops of a clip, 1 or 3.
         stride: Frames from one frame of a clip to the next; null: from each of equal bins.

@@ -139,8 +139,8 @@ class Evaluation:
     """Which views of a test video are averaged.
 
     Args:
-        protocol: ssv2 (16 frames, 2 clips x 3 crops) or kinetics (16 frames, every fourth one, 5
-            clips x 3 crops); null: the numbers below.
+        protocol: What published results average. ssv2: 16 frames, 2 clips x 3 crops; kinetics: 16
+            frames, every fourth one, 5 clips x 3 crops; null: the numbers below.
         clips: Clips of a video, spread over time.
         crops: Crops of a clip, 1 or 3.
         stride: Frames from one frame of a clip to the next; null: from each of equal bins.

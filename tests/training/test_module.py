@@ -188,17 +188,18 @@ def test_mixing_options_make_a_mix(option):
     assert ActionRecognition(small_model(), **{option: 0.5}).mix is not None
 
 
-def test_random_choices_of_a_step_depend_on_nothing_before(module):
-    def draw(epoch, batch_index, seed=0):
+def test_random_choices_of_a_step_depend_on_nothing_before(module, monkeypatch):
+    def draw(epoch, batch_index, rank=0, seed=0):
         module.seed = seed
+        monkeypatch.setattr(type(module), "global_rank", rank)
         module.trainer.fit_loop.epoch_progress.current.completed = epoch
         torch.rand(torch.randint(1, 9, ()))
         module.on_train_batch_start({}, batch_index)
         return float(torch.rand(()))
 
     assert draw(1, 2) == draw(1, 2)
-    values = {draw(1, 2), draw(2, 1), draw(1, 3), draw(0, 2), draw(1, 2, seed=1)}
-    assert len(values) == 5
+    values = {draw(1, 2), draw(2, 1), draw(1, 3), draw(0, 2), draw(1, 2, 1), draw(1, 2, seed=1)}
+    assert len(values) == 6
 
 
 def test_a_frozen_extractor_is_left_out_and_checked(module):

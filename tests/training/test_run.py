@@ -265,3 +265,16 @@ def test_brain_floats_gradient_clipping_and_no_logger(tmp_path):
     )
     assert report.probabilities.dtype == torch.float32
     assert report.num_videos == 4
+
+
+def test_the_average_is_what_is_evaluated_and_saved(tmp_path):
+    data = ActionDataModule(StoredFeatures(6, training=True), StoredFeatures(4), num_workers=0)
+    model = small_model(2, trainable=False)
+    options = {"ema_decay": 0.5, "learning_rate": 1e-2}
+    train_and_test(model, data, tmp_path, epochs=3, optimization=options, trainer=QUIET)
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    saved = TemporalCrossAttentionModel.from_pretrained(tmp_path / "model").state_dict()
+    for name, average in last["average"]["averages"].items():
+        assert torch.equal(saved[name.removeprefix("model.")], average), name
+    changed = last["state_dict"]["model.classifier.weight"]
+    assert not torch.equal(saved["classifier.weight"], changed)
