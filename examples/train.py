@@ -1,4 +1,4 @@
-"""Train and evaluate on a folder of videos (one folder per class) or on annotation lists.
+"""Train and evaluate on videos with labels: class folders or any kind of annotation list.
 
     python examples/train.py --config examples/configs/small.yaml --train VIDEOS --output runs/mine
     python examples/train.py --train train.csv --test test.csv --labels labels.json \\
@@ -9,10 +9,12 @@ Every option can stand in a YAML file (``--config``) and be overridden on the co
 the full-size frozen ones: DINOv3 ViT-B/16, whose weights come from the Hugging Face hub, and I3D,
 whose weights are the file given as ``--model.motion_extractor.checkpoint``.
 
-Interrupted at any moment, the same command with ``--resume true`` goes on from the last epoch.
+Interrupted at any moment, the same command with ``--resume true`` goes on and takes the same steps.
 """
 
+import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +25,18 @@ from jsonargparse import auto_cli
 from gasmcast import TemporalCrossAttentionModel, WeightsNotFoundError
 from gasmcast.datasets import (
     LabeledVideos,
-    read_annotation_list,
-    scan_class_folders,
+    check_classes,
+    mirrored_classes,
+    read_videos,
     split_videos,
 )
-from gasmcast.training import TooManyUnreadableVideos, VideoDataModule, train_and_test
+from gasmcast.training import (
+    ActionDataModule,
+    TooManyUnreadableVideos,
+    VideoDataModule,
+    evaluation_views,
+    train_and_test,
+)
 
 
 @dataclass
@@ -105,18 +114,42 @@ class Loader:
     """How clips are loaded.
 
     Args:
-        batch_size: Clips of a batch, in each process.
+        batch_size: Videos of a batch, in each process.
         num_workers: Decoding processes for each training process.
+        stride: Frames from one frame of a training clip to the next; null: from each of equal bins.
         min_scale: Smallest share of a frame's area that a training crop covers.
         color_jitter: Largest relative change of brightness, contrast and saturation.
+        erase: Probability of erasing a rectangle of a training clip.
         backend: Decoder.
+        timeout_seconds: How long a decoder may take for a video.
     """
 
     batch_size: int = 8
     num_workers: int = 2
+    stride: int | None = None
     min_scale: float = 0.5
     color_jitter: float = 0.2
+    erase: float = 0.0
     backend: Literal["auto", "decord", "pyav"] = "auto"
+    timeout_seconds: float = 60.0
+
+
+@dataclass
+class Evaluation:
+    """Which views of a test video are averaged.
+
+    Args:
+        protocol: What published results average. ssv2: 16 frames, 2 clips x 3 crops; kinetics: 16
+            frames, every fourth one, 5 clips x 3 crops; null: the numbers below.
+        clips: Clips of a video, spread over time.
+        crops: Crops of a clip, 1 or 3.
+        stride: Frames from one frame of a clip to the next; null: from each of equal bins.
+    """
+
+    protocol: Literal["ssv2", "kinetics"] | None = None
+    clips: int = 1
+    crops: Literal[1, 3] = 1
+    stride: int | None = None
 
 
 @dataclass
@@ -128,6 +161,11 @@ class Optimization:
         weight_decay: Weight decay of AdamW.
         warmup_share: Share of all steps over which the learning rate rises.
         label_smoothing: Share of a label's weight spread over all classes.
+        mixup_alpha: Training clips are mixed in pairs, with a share drawn from Beta(alpha, alpha);
+            0: not.
+        cutmix_alpha: A rectangle of another clip takes the place of a training clip's, likewise.
+        ema_decay: Evaluate and save a moving average of the weights with this decay; null: the last
+            weights.
         max_unreadable: Share of the videos that may be unreadable before the run stops.
     """
 
@@ -135,6 +173,9 @@ class Optimization:
     weight_decay: float = 0.05
     warmup_share: float = 0.1
     label_smoothing: float = 0.1
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    ema_decay: float | None = None
     max_unreadable: float = 0.1
 
 
@@ -145,70 +186,130 @@ def main(
     validation: Path | None = None,
     labels: Path | None = None,
     root: Path | None = None,
+    bad_files: Path | None = None,
+    check_labels: Path | None = None,
+    flip: str | None = None,
     held_out: float = 0.25,
     epochs: int = 20,
     seed: int = 0,
     resume: bool = False,
+    checkpoint_minutes: float = 10.0,
     model: Model = Model(),  # noqa: B008 - read only
     loader: Loader = Loader(),  # noqa: B008
     optimization: Optimization = Optimization(),  # noqa: B008
+    evaluation: Evaluation = Evaluation(),  # noqa: B008
     trainer: dict[str, Any] | None = None,
 ) -> None:
-    """Train and evaluate on a folder of videos or on annotation lists.
+    """Train and evaluate on videos with labels.
 
     Args:
-        train: A folder with one folder of videos per class, or a list (path label).
+        train: A folder with one folder of videos per class, or an annotation list.
         output: Folder for the model, results, log and checkpoints.
         test: Folder or list to evaluate on; null: a share of train is held out.
         validation: Folder or list to choose the best epoch by; null: the last epoch is taken.
         labels: JSON file with the class names in order; null: sorted names.
         root: Folder that relative paths of lists are relative to; null: the list's own.
+        bad_files: List of files that are known to be damaged and are left out of all parts.
+        check_labels: File of class names; a run whose classes are others, or in another order, ends
+            at once.
+        flip: Mirror half of the training clips. auto: names of classes that tell left from right
+            change places; a JSON file: an object of the classes that change places; null: no clip
+            is mirrored.
         held_out: Share of train to evaluate on where test is null.
         epochs: Passes over the training videos.
         seed: Of the split, the weights and the training.
         resume: Go on from the last checkpoint in output.
+        checkpoint_minutes: Write a checkpoint within an epoch when so many minutes have passed.
         model: The model.
         loader: How clips are loaded.
         optimization: How the weights are found.
-        trainer: Arguments of lightning.Trainer, such as {devices: 8, num_nodes: 2}.
+        evaluation: Which views of a test video are averaged.
+        trainer: Arguments of lightning.Trainer, such as {devices: 8, num_nodes: 2, precision:
+            bf16-mixed, accumulate_grad_batches: 4, gradient_clip_val: 1.0}.
     """
-    videos = load_videos(train, labels, root)
+    options = {"labels": labels, "root": root, "bad_files": bad_files}
+    data = load_part(train, "train", **options)
     if test is None:
-        videos, tested = split_videos(videos, held_out, seed)
+        data, tested = split_videos(data, held_out, seed)
     else:
-        tested = load_videos(test, labels, root, videos.classes)
-    validated = validation and load_videos(validation, labels, root, videos.classes)
-    print(f"{len(videos)} videos to train on, {len(tested)} to test on; classes in order:")
-    print("\n".join(f"  {label}  {name}" for label, name in enumerate(videos.classes)))
+        tested = load_part(test, "test", data.classes, **options)
+    validated = validation and load_part(validation, "validation", data.classes, **options)
+    print(f"{len(data)} videos to train on, {len(tested)} to test on; classes in order:")
+    print("\n".join(f"  {label}  {name}" for label, name in enumerate(data.classes)))
+    if check_labels is not None:
+        check_classes(data.classes, check_labels)
 
     torch.manual_seed(seed)  # of the weights
     report = train_and_test(
-        build_model(model, videos.classes),
-        VideoDataModule(
-            videos,
-            tested,
-            validated,
-            image_size=model.image_size,
-            num_frames=model.num_frames,
-            **asdict(loader),
-        ),
+        build_model(model, data.classes),
+        build_data(data, tested, validated, seed, flip, model, loader, evaluation),
         output,
         epochs=epochs,
         seed=seed,
         resume=resume,
+        checkpoint_minutes=checkpoint_minutes,
         optimization=asdict(optimization),
         trainer=trainer,
     )
-    print(f"\n{report}\nwritten to {output}: model, results.json, confusion_matrix.csv, log")
+    print(f"\n{report}\nwritten to {output}: model, results.json, tables, log")
 
 
-def load_videos(
-    source: Path, labels: Path | None, root: Path | None, classes: tuple[str, ...] | None = None
+def load_part(
+    source: Path,
+    part: str,
+    classes: Sequence[str] | None = None,
+    *,
+    labels: Path | None,
+    root: Path | None,
+    bad_files: Path | None,
 ) -> LabeledVideos:
-    """A folder per class, or a list."""
-    if source.is_dir():
-        return scan_class_folders(source, classes or labels)
-    return read_annotation_list(source, root=root, classes=classes or labels)
+    """The videos of a source, without those that are known to be damaged."""
+    videos = read_videos(source, root=root, classes=classes or labels, part=part)
+    return videos if bad_files is None else videos.without(bad_files)
+
+
+def build_data(
+    train: LabeledVideos,
+    test: LabeledVideos,
+    validation: LabeledVideos | None,
+    seed: int,
+    flip: str | None,
+    model: Model,
+    loader: Loader,
+    evaluation: Evaluation,
+) -> ActionDataModule:
+    """Batches of clips."""
+    return VideoDataModule(
+        train,
+        test,
+        validation,
+        image_size=model.image_size,
+        num_frames=model.num_frames,
+        views=evaluation_views(**asdict(evaluation)),
+        seed=seed,
+        flip=mirrored(flip, train.classes),
+        **asdict(loader),
+    )
+
+
+def mirrored(flip: str | None, classes: Sequence[str]) -> tuple[int, ...] | None:
+    """For each class the one of its mirrored clips."""
+    if flip is None:
+        return None
+    if flip == "auto":
+        return mirrored_classes(classes)
+    try:
+        pairs = dict(json.loads(Path(flip).read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{flip} is no JSON object of classes: {error}") from error
+    places = {name: place for place, name in enumerate(classes)}
+    found = list(range(len(classes)))
+    for one, other in pairs.items():
+        for name in (one, other):
+            if name not in places:
+                raise ValueError(f"{flip} names {name!r}, which is not among the classes")
+        found[places[one]], found[places[other]] = places[other], places[one]
+    return tuple(found)
 
 
 def build_model(options: Model, classes: tuple[str, ...]) -> TemporalCrossAttentionModel:

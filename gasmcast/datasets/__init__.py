@@ -17,6 +17,7 @@ from gasmcast.datasets.rendered import (
     render_clip,
     write_rendered_dataset,
 )
+from gasmcast.datasets.seeds import derive_seed
 from gasmcast.datasets.something_something import read_something_something
 from gasmcast.datasets.sources import read_videos
 from gasmcast.datasets.ucf101 import read_ucf101
@@ -32,6 +33,7 @@ __all__ = [
     "check_classes",
     "class_name",
     "collate_clips",
+    "derive_seed",
     "mirrored_classes",
     "read_annotation_list",
     "read_classes",

@@ -1,28 +1,31 @@
-"""One whole training run: fit, choose, test, save."""
+"""One whole training run: fit, choose, test, save. And an evaluation by itself."""
 
 import warnings
 from pathlib import Path
 from typing import Any
 
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gasmcast.model import TemporalCrossAttentionModel
-from gasmcast.training.data import VideoDataModule
+from gasmcast.training.checkpoints import RunCheckpoints, WholeFiles
+from gasmcast.training.data import ActionDataModule
 from gasmcast.training.module import ActionRecognition
 from gasmcast.training.report import EvaluationReport
 
 
 def train_and_test(
     model: TemporalCrossAttentionModel,
-    data: VideoDataModule,
+    data: ActionDataModule,
     output: str | Path,
     *,
     epochs: int,
     seed: int = 0,
     resume: bool = False,
+    checkpoint_minutes: float = 10.0,
     optimization: dict[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> EvaluationReport:
@@ -30,68 +33,66 @@ def train_and_test(
 
     With validation videos, the epoch best on them is evaluated and saved; without, the last one,
     so that the test videos choose nothing. Written to ``output``: ``model/`` (for
-    ``from_pretrained``), ``results.json`` (the report, with each video that was left out and why),
-    ``confusion_matrix.csv``, ``checkpoints/`` (to resume from) and ``log/version_N/metrics.csv``
-    (loss and accuracy along the way, a version for each start).
+    ``from_pretrained``), the files of :meth:`EvaluationReport.save`, ``checkpoints/`` (to resume
+    from) and ``log/version_N/metrics.csv`` (loss and accuracy along the way, a version for each
+    start).
+
+    A run that was interrupted at any moment and is resumed takes the same steps as one that was
+    not: on a CPU it ends with the same weights, bit by bit. It goes on from the last checkpoint,
+    and has to be called with the same model, data, numbers and number of processes.
 
     Args:
         model: What to train; left with the weights that were evaluated. Without class names it
             gets those of the data.
-        data: Videos to train, choose and test on.
+        data: What to train, choose and test on.
         output: Folder to write to; made if need be.
         epochs: Passes over the training videos.
-        seed: Of every random choice from here on; the model's weights are made already.
+        seed: Of the random choices in the model, such as dropping and mixing. Those of the data
+            have a seed of their own there, and the weights are made already.
         resume: Go on from ``output/checkpoints/last.ckpt`` if it is there.
+        checkpoint_minutes: A checkpoint is written after every epoch, and within an epoch when so
+            many minutes have passed since the last one; 0: after every step.
         optimization: Arguments of :class:`ActionRecognition`, such as ``learning_rate``.
         trainer: Arguments of ``lightning.Trainer``, such as ``devices``, ``num_nodes``,
-            ``precision``, ``accumulate_grad_batches``, further ``callbacks``.
+            ``precision``, ``accumulate_grad_batches``, ``gradient_clip_val``, further
+            ``callbacks``.
 
     Raises:
         TooManyUnreadableVideos: More videos than allowed cannot be read.
-        ValueError: Model and data do not fit: classes, size or number of frames.
+        ValueError: Model and data do not fit: classes, size or number of frames; a run that is
+            resumed with something else than it was begun with; a limit of steps, which is given in
+            epochs.
         FileExistsError: ``output`` holds a run already and ``resume`` is false.
     """
     output = Path(output)
-    checkpoints = output / "checkpoints"
-    last = checkpoints / "last.ckpt"
+    checkpoints = RunCheckpoints(output / "checkpoints", checkpoint_minutes)
+    last = checkpoints.last
     if last.exists() and not resume:
         raise FileExistsError(
             f"{output} holds a run already: resume it (resume=True, --resume true) or take another "
             "folder"
         )
-    seed_everything(seed, workers=True, verbose=False)
-    for intended in (
-        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
-        r"Found \d+ module\(s\) in eval mode",  # the frozen extractors
-        r"Checkpoint directory .* exists and is not empty",  # a run that is resumed
-    ):
-        warnings.filterwarnings("ignore", message=intended)
+    if data.train is None:
+        raise ValueError("there is nothing to train on: the data has no train part")
     _check_fit(model, data)
-    module = ActionRecognition(model, **(optimization or {}))
+    module = ActionRecognition(model, seed=seed, **(optimization or {}))
     validated = data.validation is not None
-    # Both are written whole or not at all, so an interrupted run always has one to go on from.
-    files = {"dirpath": checkpoints, "save_top_k": 1, "enable_version_counter": False}
-    keep = [ModelCheckpoint(filename="last", **files)]
-    if validated:
-        keep.append(
-            ModelCheckpoint(filename="best", monitor="validation_top1", mode="max", **files)
-        )
     options = {
         "max_epochs": epochs,
         "logger": CSVLogger(output, name="log"),
         "log_every_n_steps": max(1, min(10, len(data.train) // data.batch_size)),
         "limit_val_batches": None if validated else 0,
         "num_sanity_val_steps": 0,
-        "enable_model_summary": False,
         **(trainer or {}),
     }
+    keep = [checkpoints]
     if options["logger"]:
         keep.append(LearningRateMonitor("step"))
     options["callbacks"] = [*keep, *options.get("callbacks", [])]
-    try:
-        run = Trainer(**options)
-    except (TypeError, MisconfigurationException) as error:
-        raise ValueError(f"these options make no trainer: {error}") from error
+    options["plugins"] = [WholeFiles(), *options.get("plugins", [])]
+    run = _make_trainer(options)
+    if run.max_steps != -1:
+        raise ValueError(f"give the length of a run in epochs, got max_steps={run.max_steps}")
     try:
         run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     except MisconfigurationException as error:
@@ -99,9 +100,10 @@ def train_and_test(
     except SystemExit as stop:
         # Lightning's answer to SIGINT and SIGTERM, which by itself can look like success.
         raise SystemExit(f"stopped before the end: resume goes on from {last}") from stop
-    best = checkpoints / "best.ckpt"
-    chosen = best if validated and best.exists() else None
-    run.test(module, data, ckpt_path=chosen, verbose=False, weights_only=True)
+    chosen = checkpoints.best if validated and checkpoints.best.exists() else last
+    if chosen.exists():  # a quick trial of the trainer writes none
+        module.load_weights(torch.load(chosen, map_location="cpu", weights_only=True))
+    run.test(module, data, verbose=False)
     if run.is_global_zero:
         model.save_pretrained(output / "model")
         module.report.save(output)
@@ -109,16 +111,56 @@ def train_and_test(
     return module.report
 
 
-def _check_fit(model: TemporalCrossAttentionModel, data: VideoDataModule) -> None:
+def evaluate(
+    model: TemporalCrossAttentionModel,
+    data: ActionDataModule,
+    *,
+    max_unreadable: float = 0.1,
+    trainer: dict[str, Any] | None = None,
+) -> EvaluationReport:
+    """Evaluate a model on the test part of data; nothing is written.
+
+    Args:
+        model: The model. Without class names it gets those of the data.
+        data: Its ``test`` part is evaluated.
+        max_unreadable: Share of the videos that may be unreadable, 0 to 1.
+        trainer: Arguments of ``lightning.Trainer``, such as ``devices``, ``precision``.
+
+    Raises:
+        TooManyUnreadableVideos: More videos than allowed cannot be read.
+        ValueError: Model and data do not fit: classes, size or number of frames.
+    """
+    _check_fit(model, data)
+    module = ActionRecognition(model, max_unreadable=max_unreadable)
+    options = {"logger": False, "enable_checkpointing": False, **(trainer or {})}
+    _make_trainer(options).test(module, data, verbose=False)
+    return module.report
+
+
+def _make_trainer(options: dict[str, Any]) -> Trainer:
+    for intended in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
+        r"Found \d+ module\(s\) in eval mode",  # the frozen extractors
+        r"You're resuming from a checkpoint that ended before",  # the data module sees to that
+    ):
+        warnings.filterwarnings("ignore", message=intended)
+    try:
+        return Trainer(**{"enable_model_summary": False, **options})
+    except (TypeError, MisconfigurationException) as error:
+        raise ValueError(f"these options make no trainer: {error}") from error
+
+
+def _check_fit(model: TemporalCrossAttentionModel, data: ActionDataModule) -> None:
     """Say before anything is decoded what would go wrong, or unnoticed, later."""
     if model.class_names is None and model.classifier.out_features == len(data.classes):
         model.class_names = list(data.classes)
     pairs = {
         "classes": (model.classifier.out_features, len(data.classes)),
         "class names in order": (model.class_names, list(data.classes)),
-        "image_size": (model.image_size, data.image_size),
-        "num_frames": (model.num_frames, data.num_frames),
     }
+    for what in ("image_size", "num_frames"):
+        if hasattr(data, what):  # features have neither
+            pairs[what] = (getattr(model, what), getattr(data, what))
     for what, (of_model, of_data) in pairs.items():
         if of_model != of_data:
             raise ValueError(f"model and data differ in {what}: {of_model} and {of_data}")

@@ -3,6 +3,11 @@ import pytest
 from gasmcast.datasets import read_annotation_list, write_rendered_dataset
 
 
+@pytest.fixture(autouse=True)
+def small_pieces(one_thread):
+    """These models are too small for two threads, which would wait for each other."""
+
+
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
     """A few rendered clips on disk: train and test lists of two classes."""

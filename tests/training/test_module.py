@@ -1,16 +1,18 @@
-import json
 import math
 
 import pytest
 import torch
 from lightning import Trainer
+from torch.nn import functional as F
 
-from gasmcast.training import ActionRecognition, EvaluationReport
+from gasmcast.training import ActionRecognition, WeightAverage
 from small import small_model
 
 
 class Part(list):
     """Stands in for a data set of so many videos."""
+
+    ids = tuple(f"{number}.mp4" for number in range(8))
 
 
 class Data:
@@ -110,37 +112,146 @@ def test_top5_of_seven_classes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "option", ["learning_rate", "weight_decay", "warmup_share", "label_smoothing", "max_unreadable"]
+    "option",
+    [
+        *("learning_rate", "weight_decay", "warmup_share", "label_smoothing"),
+        *("mixup_alpha", "cutmix_alpha", "max_unreadable", "seed"),
+    ],
 )
 def test_options_out_of_range(option):
     with pytest.raises(ValueError, match=f"{option} must be between 0 and (1|inf), got -1"):
         ActionRecognition(small_model(), **{option: -1})
 
 
-def test_report_by_hand(module, tmp_path, monkeypatch):
-    monkeypatch.setattr(type(module), "log_dict", lambda *args, **kwargs: None)
-    module.model.class_names = ["lift", "drop", "a, b"]
-    answers = torch.tensor([[3.0, 2, 1], [3, 2, 1], [1, 3, 2], [1, 2, 3], [3, 2, 1]])
-    module.model.forward = lambda clip: answers
-    module.on_test_epoch_start()
-    labels = torch.tensor([0, 1, 1, 2, 0])
-    module.test_step({**batch(5), "label": labels, "errors": {7: "x.mp4: empty"}}, 0)
-    module.on_test_epoch_end()
-    report = module.report
-    assert report.confusion.tolist() == [[2, 0, 0], [1, 1, 0], [0, 0, 1]]
-    assert report.top1 == pytest.approx(4 / 5)
-    assert report.mean_class == pytest.approx((1 + 0.5 + 1) / 3)
-    assert report.top5 == 1.0
-    assert report.num_videos == 5
-    assert report.unreadable == ("test: x.mp4: empty",)
-    text = str(report)
-    assert "top-1       80.0%  (chance 33.3%)" in text
-    assert "not readable, left out: 1\n  test: x.mp4: empty" in text
+def test_a_batch_of_features_needs_no_extractor(module):
+    semantic, motion = torch.randn(2, 16, 24), torch.randn(2, 8, 32)
+    label = torch.tensor([0, 2])
+    # A store may hold half precision.
+    data = {"semantic": semantic.bfloat16(), "motion": motion.bfloat16(), "label": label}
+    logits = module.model.forward_features(semantic.bfloat16().float(), motion.bfloat16().float())
+    expected = F.cross_entropy(logits, label, label_smoothing=0.1)
+    torch.testing.assert_close(module.training_step({**data, "errors": {}}, 0), expected)
 
-    report.save(tmp_path / "new")
-    results = json.loads((tmp_path / "new" / "results.json").read_text())
-    assert results["top1"] == pytest.approx(0.8)
-    assert results["unreadable"] == ["test: x.mp4: empty"]
-    lines = (tmp_path / "new" / "confusion_matrix.csv").read_text().splitlines()
-    assert lines == ['shown \\ named,lift,drop,"a, b"', "lift,2,0,0", "drop,1,1,0", '"a, b",0,0,1']
-    assert isinstance(report, EvaluationReport)
+
+def test_features_train_no_extractor():
+    module = ActionRecognition(small_model(trainable=True))
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module.trainer.datamodule = Data(8)
+    features = {"semantic": torch.randn(2, 16, 24), "motion": torch.randn(2, 8, 32)}
+    message = r"stored features cannot train the semantic_extractor: freeze it \(trainable=False\)"
+    with pytest.raises(ValueError, match=message):
+        module.training_step({**features, "label": torch.tensor([0, 1]), "errors": {}}, 0)
+
+
+def test_bytes_are_converted_where_they_are_used(module):
+    data = batch()
+    data["clip"] = torch.randint(0, 256, data["clip"].shape, dtype=torch.uint8)
+    loss = module.training_step(data, 0)
+    as_float = {**data, "clip": data["clip"] / 255}
+    torch.testing.assert_close(loss, module.training_step(as_float, 0))
+
+
+@pytest.mark.parametrize("kind", ["clip", "features"])
+def test_probabilities_are_averaged_over_the_views(kind, module):
+    module.eval()
+    if kind == "clip":
+        given = {"clip": torch.rand(2, 3, 16, 3, 32, 32)}
+        logits = [module.model(given["clip"][:, view]) for view in range(3)]
+    else:
+        given = {"semantic": torch.randn(2, 3, 16, 24), "motion": torch.randn(2, 3, 8, 32)}
+        logits = [
+            module.model.forward_features(given["semantic"][:, view], given["motion"][:, view])
+            for view in range(3)
+        ]
+    expected = sum(values.softmax(dim=1) for values in logits) / 3
+    torch.testing.assert_close(module._probabilities(given), expected)
+
+
+def test_mixing_reaches_model_and_loss(module):
+    """A mix that gives every clip the first one's picture, and half of each label."""
+
+    def mix(given):
+        assert given["clip"].is_floating_point()
+        half = F.one_hot(given["label"], 3) / 2
+        return {"clip": given["clip"][:1].expand_as(given["clip"]), "label": half + half[[1, 0]]}
+
+    module.mix = mix
+    data = batch()
+    log_p = module.model(data["clip"][:1]).log_softmax(1)[0]
+    target = 0.9 * torch.tensor([0.5, 0.5, 0]) + 0.1 / 3
+    torch.testing.assert_close(module.training_step(data, 0), -(target * log_p).sum())
+
+
+@pytest.mark.parametrize("option", ["mixup_alpha", "cutmix_alpha"])
+def test_mixing_options_make_a_mix(option):
+    assert ActionRecognition(small_model()).mix is None
+    assert ActionRecognition(small_model(), **{option: 0.5}).mix is not None
+
+
+def test_random_choices_of_a_step_depend_on_nothing_before(module, monkeypatch):
+    def draw(epoch, batch_index, rank=0, seed=0):
+        module.seed = seed
+        monkeypatch.setattr(type(module), "global_rank", rank)
+        module.trainer.fit_loop.epoch_progress.current.completed = epoch
+        torch.rand(torch.randint(1, 9, ()))
+        module.on_train_batch_start({}, batch_index)
+        return float(torch.rand(()))
+
+    assert draw(1, 2) == draw(1, 2)
+    values = {draw(1, 2), draw(2, 1), draw(1, 3), draw(0, 2), draw(1, 2, 1), draw(1, 2, seed=1)}
+    assert len(values) == 6
+
+
+def test_a_frozen_extractor_is_left_out_and_checked(module):
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    held = {name.split(".")[1] for name in checkpoint["state_dict"]}
+    assert held == {"gasm_cast", "classifier"}
+    assert set(checkpoint["frozen"]) == {"model.semantic_extractor", "model.motion_extractor"}
+
+    torch.manual_seed(0)
+    again = ActionRecognition(small_model(trainable=False))
+    again.trainer = module.trainer
+    again.on_load_checkpoint(checkpoint)
+    assert again.state_dict().keys() == checkpoint["state_dict"].keys()
+
+    other = ActionRecognition(small_model(trainable=False))
+    other.trainer = module.trainer
+    with torch.no_grad():
+        next(other.model.motion_extractor.backbone.parameters()).view(-1)[0] += 1e-3
+    checkpoint["state_dict"] = other.model.state_dict()
+    message = r"the frozen model\.\w+_extractor has other weights \(fingerprint \w{16}\) than when"
+    with pytest.raises(ValueError, match=message):
+        other.on_load_checkpoint(checkpoint)
+
+
+def test_a_trained_extractor_is_in_the_checkpoint():
+    module = ActionRecognition(small_model(trainable=True))
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    assert checkpoint["frozen"] == {}
+    assert checkpoint["state_dict"].keys() == module.state_dict().keys()
+    # Frozen by name only: its weights are trained, so they are kept.
+    module.model.motion_extractor.trainable = False
+    assert list(module._frozen()) == []
+
+
+def test_the_average_is_what_is_tested(module, monkeypatch):
+    monkeypatch.setattr(type(module), "log_dict", lambda *args, **kwargs: None)
+    module.average = WeightAverage(0.5)
+    weight = module.model.classifier.weight
+    with torch.no_grad():
+        weight.fill_(1)
+        module.average.update(module._kept_weights())
+        weight.fill_(2)
+    for begin, end in (
+        (module.on_test_epoch_start, module.on_test_epoch_end),
+        (module.on_validation_epoch_start, module.on_validation_epoch_end),
+    ):
+        begin()
+        assert weight.unique().tolist() == [1]
+        if end == module.on_validation_epoch_end:
+            module.validation_step(batch(), 0)
+        end()
+        assert weight.unique().tolist() == [2]

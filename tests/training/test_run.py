@@ -2,21 +2,24 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
 from gasmcast import TemporalCrossAttentionModel
-from gasmcast.datasets import ClipDataset, VideoRecord, collate_clips
-from gasmcast.training import TooManyUnreadableVideos, VideoDataModule, train_and_test
+from gasmcast.datasets import ClipDataset, VideoRecord
+from gasmcast.training import (
+    ActionDataModule,
+    EvaluationViews,
+    TooManyUnreadableVideos,
+    VideoDataModule,
+    evaluate,
+    train_and_test,
+)
 from small import IMAGE_SIZE, small_model
-
-QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
+from training.parts import QUIET, StoredFeatures
 
 
 def data_module(clips, **options):
@@ -44,65 +47,15 @@ def test_trains_tests_and_saves(clips, tmp_path):
     assert report.classes == clips["train"].classes
     assert model.class_names == list(clips["train"].classes)  # it had none of its own
     written = {path.name for path in (tmp_path / "run").iterdir()}
-    assert written >= {"model", "results.json", "confusion_matrix.csv", "checkpoints", "log"}
+    tables = {"confusion_matrix.csv", "per_class.csv", "predictions.csv"}
+    assert written == {"model", "results.json", "checkpoints", "log", *tables}
     loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path / "run" / "model")
-    clip = data_module(clips).test[0]["clip"].unsqueeze(0)
+    clip = data_module(clips).test[0]["clip"].unsqueeze(0) / 255
     assert torch.equal(loaded(clip), model.eval()(clip))
     with (tmp_path / "run" / "log" / "version_0" / "metrics.csv").open() as file:
         assert any(row["train_top1"] for row in csv.DictReader(file))
     with pytest.raises(FileExistsError, match="holds a run already: resume it"):
         train_and_test(model, data_module(clips), tmp_path / "run", epochs=2, trainer=QUIET)
-
-
-class DieIn(Callback):
-    """Stops like a machine that is switched off, in the middle of an epoch."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_train_batch_start(self, trainer, module, batch, batch_index):
-        if (trainer.current_epoch, batch_index) == (self.epoch, 1):
-            raise RuntimeError("the machine died")
-
-
-class Count(Callback):
-    """Counts the batches that are trained on."""
-
-    batches = 0
-
-    def on_train_batch_end(self, *args):
-        self.batches += 1
-
-
-def test_resume_goes_on_after_the_last_whole_epoch(clips, tmp_path):
-    last = tmp_path / "checkpoints" / "last.ckpt"
-
-    def train(callback, resume):
-        torch.manual_seed(0)
-        train_and_test(
-            small_model(2),
-            data_module(clips),
-            tmp_path,
-            epochs=3,
-            trainer={**QUIET, "callbacks": [callback]},
-            resume=resume,
-        )
-
-    with pytest.raises(RuntimeError, match="the machine died"):
-        train(DieIn(2), resume=False)
-    stopped = torch.load(last, weights_only=True)
-    assert stopped["global_step"] == 4  # two batches an epoch, two whole epochs
-    rest = Count()
-    train(rest, resume=True)
-    assert rest.batches == 2
-    finished = torch.load(last, weights_only=True)
-    assert finished["global_step"] == 6
-    assert finished["lr_schedulers"][0]["last_epoch"] == 6
-    assert not torch.equal(
-        finished["state_dict"]["model.classifier.weight"],
-        stopped["state_dict"]["model.classifier.weight"],
-    )
-    assert {path.name for path in (tmp_path / "log").iterdir()} == {"version_0", "version_1"}
 
 
 def test_a_trainer_that_cannot_be(clips, tmp_path):
@@ -184,21 +137,6 @@ def test_too_many_unreadable_videos(clips, tmp_path):
         )
 
 
-def test_samples_and_batches(clips, tmp_path):
-    damaged = with_unreadable(clips["test"], tmp_path, 1)
-    dataset = ClipDataset(damaged, lambda frames: frames.float() / 255, num_frames=5)
-    assert len(dataset) == 5
-    sample = dataset[1]
-    assert sample["clip"].shape == (5, 3, 32, 32)
-    assert (sample["label"], sample["index"]) == (damaged.records[1].label, 1)
-    batch = collate_clips([dataset[0], dataset[4], dataset[1]])
-    assert batch["clip"].shape == (2, 5, 3, 32, 32)
-    assert batch["index"].tolist() == [0, 1]
-    assert list(batch["errors"]) == [4]
-    assert str(damaged.records[4].path) in batch["errors"][4]
-    assert list(collate_clips([dataset[4]])) == ["errors"]
-
-
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [
@@ -250,63 +188,93 @@ def test_validation_without_a_readable_video(clips, tmp_path):
     assert len(report.unreadable) == 2
 
 
-def test_parts_that_do_not_fit(clips):
-    one = {name: replace(part, classes=("only",)) for name, part in clips.items()}
-    with pytest.raises(ValueError, match=r"expected at least two classes, got \['only'\]"):
-        data_module(one)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        data_module(clips, batch_size=0)
-    other = replace(clips["test"], classes=("up", "down"))
-    with pytest.raises(ValueError, match=r"the test part has the classes \['up', 'down'\], the tr"):
-        VideoDataModule(clips["train"], other)
-    with pytest.raises(ValueError, match="the test part holds no video"):
-        VideoDataModule(clips["train"], replace(clips["test"], records=()))
-
-
-TWO_PROCESSES = """
-import sys
-from dataclasses import replace
-import torch
-sys.path.insert(0, {tests!r})
-from gasmcast.datasets import read_annotation_list
-from gasmcast.training import VideoDataModule, train_and_test
-from small import IMAGE_SIZE, small_model
-
-if __name__ == "__main__":
-    root, output = sys.argv[1:]
-    parts = [
-        read_annotation_list(f"{{root}}/{{split}}.csv", classes=f"{{root}}/labels.json")
-        for split in ("train", "test")
-    ]
-    parts[1] = replace(parts[1], records=parts[1].records[:3])  # no equal shares
+def test_evaluation_by_itself_gives_the_report_of_the_run(clips, tmp_path):
     torch.manual_seed(0)
+    views = EvaluationViews(clips=2, crops=3)
+    data = data_module(clips, views=views)
+    model = small_model(2)
+    report = train_and_test(model, data, tmp_path, epochs=1, trainer=QUIET)
+    assert data.test[0]["clip"].shape == (6, 16, 3, 32, 32)
+    alone = VideoDataModule(
+        None, clips["test"], image_size=IMAGE_SIZE, batch_size=4, num_workers=0, views=views
+    )
+    loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path / "model")
+    again = evaluate(loaded, alone, trainer=QUIET)
+    assert torch.equal(again.probabilities, report.probabilities)
+    assert again.ids == report.ids == tuple(str(r.path) for r in clips["test"].records)
+    with pytest.raises(ValueError, match="there is nothing to train on: the data has no train pa"):
+        train_and_test(model, alone, tmp_path / "new", epochs=1)
+
+
+def test_runs_that_cannot_be_resumed(tmp_path):
+    def start(size=6, batch_size=2, order_seed=0, **options):
+        data = ActionDataModule(
+            StoredFeatures(size, training=True),
+            StoredFeatures(4),
+            batch_size=batch_size,
+            num_workers=0,
+            seed=order_seed,
+        )
+        model = small_model(2, trainable=False)
+        settings = {"epochs": 1, "resume": True, "trainer": QUIET, **options}
+        return train_and_test(model, data, tmp_path, **settings)
+
+    torch.manual_seed(0)
+    start()
+    for options, message in (
+        ({"batch_size": 3}, "begun with batch_size 2 and cannot go on with 3"),
+        ({"size": 8}, "begun with training samples 6 and cannot go on with 8"),
+        ({"order_seed": 1}, "begun with seed 0 and cannot go on with 1"),
+        ({"seed": 7}, "begun with seed 0 and cannot go on with 7"),
+        (
+            {"optimization": {"ema_decay": 0.9}},
+            "begun without ema_decay and has to go on like that",
+        ),
+    ):
+        torch.manual_seed(0)
+        with pytest.raises(ValueError, match=message):
+            start(**options)
+    torch.manual_seed(1)  # of the frozen weights
+    with pytest.raises(ValueError, match=r"the frozen model\.semantic_extractor has other weights"):
+        start()
+
+
+def test_a_limit_of_steps_is_refused(clips, tmp_path):
+    with pytest.raises(ValueError, match="give the length of a run in epochs, got max_steps=3"):
+        train_and_test(
+            small_model(2),
+            data_module(clips),
+            tmp_path,
+            epochs=1,
+            trainer={**QUIET, "max_steps": 3},
+        )
+
+
+def test_frozen_weights_are_not_in_the_checkpoints(tmp_path):
+    data = ActionDataModule(StoredFeatures(6, training=True), StoredFeatures(4), num_workers=0)
+    train_and_test(small_model(2, trainable=False), data, tmp_path, epochs=1, trainer=QUIET)
+    held = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert {name.split(".")[1] for name in held} == {"gasm_cast", "classifier"}
+
+
+def test_brain_floats_gradient_clipping_and_no_logger(tmp_path):
+    data = ActionDataModule(StoredFeatures(6, training=True), StoredFeatures(4), num_workers=0)
+    options = {"precision": "bf16-mixed", "gradient_clip_val": 0.5, "logger": False}
     report = train_and_test(
-        small_model(2),
-        VideoDataModule(*parts, image_size=IMAGE_SIZE, batch_size=2, num_workers=0),
-        output,
-        epochs=2,
-        trainer={{
-            "accelerator": "cpu", "devices": 2, "strategy": "ddp", "enable_progress_bar": False,
-        }},
+        small_model(2, trainable=False), data, tmp_path, epochs=1, trainer={**QUIET, **options}
     )
-    import torch.distributed as dist
-    print("processes", dist.get_world_size(), dist.get_backend(), "videos", report.num_videos)
-"""
+    assert report.probabilities.dtype == torch.float32
+    assert report.num_videos == 4
 
 
-def test_two_processes_train_together(clips, tmp_path):
-    """Lightning starts two processes that share each step through gloo."""
-    script = tmp_path / "train.py"
-    script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parents[1])))
-    root = clips["train"].records[0].path.parents[2]
-    done = subprocess.run(
-        [sys.executable, str(script), str(root), str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "processes 2 gloo videos 3" in done.stdout  # none counted twice
-    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == 4  # 8 clips / (2 processes x 2 clips) x 2 epochs
-    TemporalCrossAttentionModel.from_pretrained(tmp_path / "run" / "model")
+def test_the_average_is_what_is_evaluated_and_saved(tmp_path):
+    data = ActionDataModule(StoredFeatures(6, training=True), StoredFeatures(4), num_workers=0)
+    model = small_model(2, trainable=False)
+    options = {"ema_decay": 0.5, "learning_rate": 1e-2}
+    train_and_test(model, data, tmp_path, epochs=3, optimization=options, trainer=QUIET)
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    saved = TemporalCrossAttentionModel.from_pretrained(tmp_path / "model").state_dict()
+    for name, average in last["average"]["averages"].items():
+        assert torch.equal(saved[name.removeprefix("model.")], average), name
+    changed = last["state_dict"]["model.classifier.weight"]
+    assert not torch.equal(saved["classifier.weight"], changed)

@@ -1,0 +1,129 @@
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gasmcast.training.checkpoints import RunCheckpoints, WholeFiles
+
+
+class FakeTrainer:
+    """Notes what is saved."""
+
+    def __init__(self, batches=4):
+        self.global_step = 0
+        self.val_check_batch = batches
+        self.received_sigterm = False
+        self.fast_dev_run = False
+        self.callback_metrics = {}
+        self.saved = []
+        self.strategy = SimpleNamespace(broadcast=lambda decision: decision)
+
+    def save_checkpoint(self, file):
+        self.saved.append(file.name)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr("time.monotonic", lambda: clock.seconds)
+    return clock
+
+
+def epoch(trainer, checkpoints, clock, *, seconds=0.0, accumulate=1):
+    """Batches of an epoch; after which of them something was saved."""
+    saved = []
+    for batch in range(trainer.val_check_batch):
+        clock.seconds += seconds
+        trainer.global_step += (batch + 1) % accumulate == 0
+        before = len(trainer.saved)
+        checkpoints.on_train_batch_end(trainer, None, None, None, batch)
+        saved += [batch] * (len(trainer.saved) - before)
+    checkpoints.on_train_epoch_end(trainer, None)
+    return saved
+
+
+def test_when_it_is_time(tmp_path, clock):
+    trainer, checkpoints = FakeTrainer(10), RunCheckpoints(tmp_path, 1.0)
+    checkpoints.on_train_start(trainer, None)
+    # Half a minute a batch: after every second one, but not where the epoch ends anyway.
+    assert epoch(trainer, checkpoints, clock, seconds=30) == [1, 3, 5, 7]
+    assert trainer.saved == ["last.ckpt"] * 5
+    assert epoch(trainer, checkpoints, clock, seconds=5) == []
+
+
+def test_never_while_gradients_are_accumulated(tmp_path, clock):
+    trainer, checkpoints = FakeTrainer(9), RunCheckpoints(tmp_path, 0)
+    checkpoints.on_train_start(trainer, None)
+    assert epoch(trainer, checkpoints, clock, accumulate=3) == [2, 5]
+
+
+def test_not_at_the_first_batch_of_a_resumed_run_that_only_accumulates(tmp_path, clock):
+    trainer, checkpoints = FakeTrainer(9), RunCheckpoints(tmp_path, 0)
+    trainer.global_step = 3
+    checkpoints.on_train_start(trainer, None)
+    checkpoints.on_train_batch_end(trainer, None, None, None, 6)
+    assert trainer.saved == []
+
+
+def test_sigterm_saves_at_once(tmp_path, clock):
+    trainer, checkpoints = FakeTrainer(9), RunCheckpoints(tmp_path, 10)
+    checkpoints.on_train_start(trainer, None)
+    trainer.received_sigterm = True
+    assert epoch(trainer, checkpoints, clock) == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_clock_of_the_first_process_decides(tmp_path, clock):
+    trainer, checkpoints = FakeTrainer(4), RunCheckpoints(tmp_path, 10)
+    trainer.strategy.broadcast = lambda decision: True
+    checkpoints.on_train_start(trainer, None)
+    assert epoch(trainer, checkpoints, clock) == [0, 1, 2]
+
+
+def test_the_best_one_is_written_before_the_last_one(tmp_path):
+    trainer, checkpoints = FakeTrainer(), RunCheckpoints(tmp_path, 10)
+    for score, expected in (
+        (0.5, ["best.ckpt", "last.ckpt"]),
+        (0.5, ["last.ckpt"]),
+        (0.25, ["last.ckpt"]),
+        (0.75, ["best.ckpt", "last.ckpt"]),
+        (float("nan"), ["last.ckpt"]),
+    ):
+        trainer.saved.clear()
+        trainer.callback_metrics["validation_top1"] = torch.tensor(score)
+        checkpoints.on_train_epoch_end(trainer, None)
+        assert trainer.saved == expected
+    again = RunCheckpoints(tmp_path, 10)
+    again.load_state_dict(checkpoints.state_dict())
+    assert again.best_score == 0.75
+
+
+def test_a_quick_trial_saves_nothing(tmp_path):
+    trainer, checkpoints = FakeTrainer(), RunCheckpoints(tmp_path, 10)
+    trainer.fast_dev_run = True
+    checkpoints.on_train_epoch_end(trainer, None)
+    assert trainer.saved == []
+
+
+def test_negative_minutes(tmp_path):
+    with pytest.raises(ValueError, match=r"checkpoint_minutes must be at least 0, got -1"):
+        RunCheckpoints(tmp_path, -1)
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    file = tmp_path / "new" / "last.ckpt"
+    writer = WholeFiles()
+    writer.save_checkpoint({"step": torch.tensor(1)}, file)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    # Whatever is written goes to the same file system: a rename does the rest.
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        writer.save_checkpoint({"step": torch.tensor(2)}, file)
+    assert torch.load(file, weights_only=True)["step"] == 1
+    monkeypatch.undo()
+    writer.save_checkpoint({"step": torch.tensor(3)}, file)
+    assert torch.load(file, weights_only=True)["step"] == 3
+    assert [path.name for path in file.parent.iterdir()] == ["last.ckpt"]

@@ -1,0 +1,152 @@
+"""A run that is stopped anywhere and resumed ends with the weights of one that is not."""
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gasmcast.training import ActionDataModule, VideoDataModule, train_and_test
+from small import IMAGE_SIZE, small_model
+from training.parts import QUIET, DieBefore, Died, Seen, StoredFeatures
+
+# All that is random or remembers something: dropping, mixing, averaging, accumulated gradients.
+HARD = {"optimization": {"mixup_alpha": 0.8, "ema_decay": 0.5, "learning_rate": 1e-2}}
+
+
+def run(data, output, *, callbacks=(), resume=False, accumulate=2, **options):
+    torch.manual_seed(5)
+    model = small_model(2, trainable=isinstance(data, VideoDataModule), drop_path=0.4, dropout=0.2)
+    report = train_and_test(
+        model,
+        data,
+        output,
+        epochs=2,
+        seed=3,
+        resume=resume,
+        checkpoint_minutes=0,
+        trainer={
+            **QUIET,
+            "accumulate_grad_batches": accumulate,
+            "gradient_clip_val": 1.0,
+            "callbacks": list(callbacks),
+        },
+        **{**HARD, **options},
+    )
+    return model.state_dict(), report
+
+
+def features(size=11, **options):
+    return ActionDataModule(
+        StoredFeatures(size, training=True, seed=4),
+        StoredFeatures(4),
+        StoredFeatures(6),
+        **{"batch_size": 2, "num_workers": 0, "seed": 2, **options},
+    )
+
+
+def equal(one, other):
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    torch.set_num_threads(1)
+    seen = Seen()
+    weights, report = run(features(), tmp_path_factory.mktemp("whole"), callbacks=[seen])
+    return weights, report, seen.batches
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 5, 6, 7, 9, 11])
+def test_a_run_on_features_that_stops_before_any_batch(stop, whole, tmp_path):
+    weights, report, batches = whole
+    first, second = Seen(), Seen()
+    with pytest.raises(Died):
+        run(features(), tmp_path, callbacks=[first, DieBefore(stop)])
+    data = features()
+    resumed, again = run(data, tmp_path, callbacks=[second], resume=True)
+    assert equal(resumed, weights)
+    assert torch.equal(again.probabilities, report.probabilities)
+    # No step is taken twice but those after the last checkpoint, and nothing else is loaded.
+    repeated = stop % 6 % 2  # six batches an epoch, two a step
+    assert second.batches == batches[stop - repeated :]
+    keys = [(epoch, index) for epoch, _, indices in second.batches for index in indices]
+    assert data.train.asked == keys
+
+
+def videos(clips, **options):
+    return VideoDataModule(
+        clips["train"],
+        clips["test"],
+        image_size=IMAGE_SIZE,
+        **{"batch_size": 2, "num_workers": 2, "seed": 2, **options},
+    )
+
+
+def test_a_run_on_videos_that_two_workers_decode(clips, tmp_path):
+    weights, report = run(videos(clips), tmp_path / "whole")
+    for stop in (2, 7):  # the third and the last of eight batches
+        with pytest.raises(Died):
+            run(videos(clips), tmp_path / str(stop), callbacks=[DieBefore(stop)])
+        # Another number of workers draws the same.
+        resumed, again = run(videos(clips, num_workers=stop % 2), tmp_path / str(stop), resume=True)
+        assert equal(resumed, weights)
+        assert torch.equal(again.probabilities, report.probabilities)
+
+
+def test_a_finished_run_is_resumed_to_the_same_end(whole, tmp_path):
+    weights, report, _ = whole
+    run(features(), tmp_path)
+    seen = Seen()
+    resumed, again = run(features(), tmp_path, resume=True, callbacks=[seen])
+    assert seen.batches == []
+    assert equal(resumed, weights)  # the averages: not the weights that training went on with
+    assert torch.equal(again.probabilities, report.probabilities)
+
+
+KILLED = """
+import sys
+sys.path[:0] = [{tests!r}]
+import torch
+from training.test_resume import features, run
+torch.set_num_threads(1)
+run(features(), sys.argv[1], resume=True)
+"""
+
+
+def test_a_run_that_is_killed_again_and_again(whole, tmp_path):
+    """SIGKILL after so many seconds, wherever the run is then."""
+    weights, _, _ = whole
+    script = tmp_path / "run.py"
+    script.write_text(KILLED.format(tests=str(Path(__file__).parents[1])))
+    output = tmp_path / "run"
+    log = output / "checkpoints" / "last.ckpt"
+    draw = random.Random(0)
+    killed = 0
+    for _ in range(4):
+        before = log.stat().st_mtime_ns if log.exists() else 0
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(output)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        # It dies soon after it has written something new.
+        while process.poll() is None and (not log.exists() or log.stat().st_mtime_ns == before):
+            try:
+                process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+        try:
+            process.wait(draw.uniform(0, 0.3))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        _, errors = process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+        assert process.returncode in (0, -signal.SIGKILL), errors.decode()[-2000:]
+    assert killed > 1
+    resumed, _ = run(features(), output, resume=True)
+    assert equal(resumed, weights)
