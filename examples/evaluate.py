@@ -16,7 +16,9 @@ from jsonargparse import auto_cli
 
 from gasmcast import TemporalCrossAttentionModel
 from gasmcast.datasets import check_classes, read_videos
+from gasmcast.feature_store import FeatureDataset, FeatureStore, FeatureStoreError
 from gasmcast.training import (
+    ActionDataModule,
     TooManyUnreadableVideos,
     VideoDataModule,
     evaluate,
@@ -47,7 +49,8 @@ def main(
 
     Args:
         checkpoint: Folder of a saved model (config.json and model.safetensors).
-        test: A folder with one folder of videos per class, or an annotation list.
+        test: A folder with one folder of videos per class, an annotation list, or a feature store,
+            whose own views are averaged.
         output: Folder for results, tables and predictions, made if need be; null: none.
         part: Which part of test, where it has several.
         root: Folder that relative paths of a list are relative to; null: the list's own.
@@ -70,24 +73,37 @@ def main(
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
     model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
-    videos = read_videos(test, root=root, classes=model.class_names, part=part)
-    if bad_files is not None:
-        videos = videos.without(bad_files)
+    if (test / "manifest.json").is_file():
+        if bad_files is not None or views != evaluation_views():
+            raise ValueError(
+                f"{test} is a feature store: its views were chosen when it was made, and bad_files "
+                "are for videos"
+            )
+        store = FeatureStore(test)
+        data = ActionDataModule(
+            None, FeatureDataset(store), batch_size=batch_size, num_workers=num_workers
+        )
+        described = f"{store.num_views} stored views"
+    else:
+        videos = read_videos(test, root=root, classes=model.class_names, part=part)
+        if bad_files is not None:
+            videos = videos.without(bad_files, strict=False)
+        data = VideoDataModule(
+            None,
+            videos,
+            image_size=model.image_size,
+            num_frames=model.num_frames,
+            views=views,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            backend=backend,
+            timeout_seconds=timeout_seconds,
+        )
+        described = f"{views.clips} clips x {views.crops} crops"
     if check_labels is not None:
-        check_classes(videos.classes, check_labels)
-    data = VideoDataModule(
-        None,
-        videos,
-        image_size=model.image_size,
-        num_frames=model.num_frames,
-        views=views,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        backend=backend,
-        timeout_seconds=timeout_seconds,
-    )
+        check_classes(data.classes, check_labels)
     report = evaluate(model, data, max_unreadable=max_unreadable, trainer=trainer)
-    print(f"{views.clips} clips x {views.crops} crops of each video\n{report}")
+    print(f"{described} of each video\n{report}")
     if output is not None:
         report.save(output)
         print(f"written to {output}: results.json, tables, predictions.csv")
@@ -97,5 +113,5 @@ if __name__ == "__main__":
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets and advertises
     try:
         auto_cli(main, as_positional=False)
-    except (OSError, ValueError, TooManyUnreadableVideos) as error:
+    except (OSError, ValueError, FeatureStoreError, TooManyUnreadableVideos) as error:
         raise SystemExit(f"error: {error}") from None

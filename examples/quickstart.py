@@ -90,7 +90,7 @@ def main(
     print(f"2. training on {len(train)} clips of {len(train.classes)} classes")
     torch.manual_seed(seed)  # of the weights
     model = small_model(train.classes)
-    data = VideoDataModule(train, test, image_size=IMAGE_SIZE, batch_size=16)
+    data = VideoDataModule(train, test, image_size=IMAGE_SIZE, batch_size=16, seed=seed)
     report = train_and_test(model, data, output / "run", epochs=epochs, seed=seed, resume=True)
     print(f"3. evaluated on clips held out\n{report}")
 

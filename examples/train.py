@@ -1,13 +1,15 @@
-"""Train and evaluate on videos with labels: class folders or any kind of annotation list.
+"""Train and evaluate on videos with labels, or on features of them that are stored already.
 
     python examples/train.py --config examples/configs/small.yaml --train VIDEOS --output runs/mine
+    python examples/train.py --train stores/train --test stores/validation --output runs/stored
     python examples/train.py --train train.csv --test test.csv --labels labels.json \\
         --model.motion_extractor.checkpoint rgb_imagenet.pt --output runs/full
 
 Every option can stand in a YAML file (``--config``) and be overridden on the command line.
 ``--print_config`` shows all of them with their defaults. Without a configuration the extractors are
 the full-size frozen ones: DINOv3 ViT-B/16, whose weights come from the Hugging Face hub, and I3D,
-whose weights are the file given as ``--model.motion_extractor.checkpoint``.
+whose weights are the file given as ``--model.motion_extractor.checkpoint``. Stores are written by
+``examples/extract_features.py`` with the same extractors.
 
 Interrupted at any moment, the same command with ``--resume true`` goes on and takes the same steps.
 """
@@ -15,7 +17,7 @@ Interrupted at any moment, the same command with ``--resume true`` goes on and t
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +32,7 @@ from gasmcast.datasets import (
     read_videos,
     split_videos,
 )
+from gasmcast.feature_store import FeatureDataset, FeatureStore, FeatureStoreError
 from gasmcast.training import (
     ActionDataModule,
     TooManyUnreadableVideos,
@@ -76,7 +79,24 @@ class MotionExtractor:
 
 
 @dataclass
-class Model:
+class Extractors:
+    """What turns clips into features.
+
+    Args:
+        semantic_extractor: What is there.
+        motion_extractor: How it moves.
+        image_size: Height and width of the clips in pixels.
+        num_frames: Frames a clip is sampled to.
+    """
+
+    semantic_extractor: SemanticExtractor = field(default_factory=SemanticExtractor)
+    motion_extractor: MotionExtractor = field(default_factory=MotionExtractor)
+    image_size: int = 224
+    num_frames: int = 16
+
+
+@dataclass
+class Model(Extractors):
     """The model, see gasmcast.TemporalCrossAttentionModel.
 
     Args:
@@ -95,10 +115,6 @@ class Model:
         drop_path: Probability of skipping a fusion layer for a clip.
     """
 
-    semantic_extractor: SemanticExtractor = field(default_factory=SemanticExtractor)
-    motion_extractor: MotionExtractor = field(default_factory=MotionExtractor)
-    image_size: int = 224
-    num_frames: int = 16
     fusion: Literal["bottleneck", "cross_attention", "late"] = "bottleneck"
     bottleneck_dim: int = 256
     num_heads: int = 8
@@ -203,10 +219,10 @@ def main(
     """Train and evaluate on videos with labels.
 
     Args:
-        train: A folder with one folder of videos per class, or an annotation list.
+        train: A folder with one folder of videos per class, an annotation list, or a feature store.
         output: Folder for the model, results, log and checkpoints.
-        test: Folder or list to evaluate on; null: a share of train is held out.
-        validation: Folder or list to choose the best epoch by; null: the last epoch is taken.
+        test: The like, to evaluate on; null: a share of the train videos is held out.
+        validation: The like, to choose the best epoch by; null: the last epoch is taken.
         labels: JSON file with the class names in order; null: sorted names.
         root: Folder that relative paths of lists are relative to; null: the list's own.
         bad_files: List of files that are known to be damaged and are left out of all parts.
@@ -228,21 +244,23 @@ def main(
             bf16-mixed, accumulate_grad_batches: 4, gradient_clip_val: 1.0}.
     """
     options = {"labels": labels, "root": root, "bad_files": bad_files}
-    data = load_part(train, "train", **options)
-    if test is None:
-        data, tested = split_videos(data, held_out, seed)
+    trained = load_part(train, "train", **options)
+    if test is not None:
+        tested = load_part(test, "test", trained.classes, **options)
+    elif isinstance(trained, FeatureStore):
+        raise ValueError("a store cannot be split: give another one to evaluate on, --test STORE")
     else:
-        tested = load_part(test, "test", data.classes, **options)
-    validated = validation and load_part(validation, "validation", data.classes, **options)
-    print(f"{len(data)} videos to train on, {len(tested)} to test on; classes in order:")
-    print("\n".join(f"  {label}  {name}" for label, name in enumerate(data.classes)))
+        trained, tested = split_videos(trained, held_out, seed)
+    validated = validation and load_part(validation, "validation", trained.classes, **options)
+    print(f"{len(trained)} videos to train on, {len(tested)} to test on; classes in order:")
+    print("\n".join(f"  {label}  {name}" for label, name in enumerate(trained.classes)))
     if check_labels is not None:
-        check_classes(data.classes, check_labels)
+        check_classes(trained.classes, check_labels)
 
     torch.manual_seed(seed)  # of the weights
     report = train_and_test(
-        build_model(model, data.classes),
-        build_data(data, tested, validated, seed, flip, model, loader, evaluation),
+        build_model(model, trained.classes),
+        build_data(trained, tested, validated, seed, flip, model, loader, evaluation),
         output,
         epochs=epochs,
         seed=seed,
@@ -262,33 +280,61 @@ def load_part(
     labels: Path | None,
     root: Path | None,
     bad_files: Path | None,
-) -> LabeledVideos:
-    """The videos of a source, without those that are known to be damaged."""
+) -> LabeledVideos | FeatureStore:
+    """The videos of a source without those that are known to be damaged, or a store as it is."""
+    if (source / "manifest.json").is_file():
+        if bad_files is not None:
+            raise ValueError(f"bad_files are for videos, got the feature store {source}")
+        return FeatureStore(source)
     videos = read_videos(source, root=root, classes=classes or labels, part=part)
-    return videos if bad_files is None else videos.without(bad_files)
+    # One list for all parts: it names files of the others too.
+    return videos if bad_files is None else videos.without(bad_files, strict=False)
 
 
 def build_data(
-    train: LabeledVideos,
-    test: LabeledVideos,
-    validation: LabeledVideos | None,
+    train: LabeledVideos | FeatureStore,
+    test: LabeledVideos | FeatureStore,
+    validation: LabeledVideos | FeatureStore | None,
     seed: int,
     flip: str | None,
     model: Model,
     loader: Loader,
     evaluation: Evaluation,
 ) -> ActionDataModule:
-    """Batches of clips."""
-    return VideoDataModule(
-        train,
-        test,
-        validation,
-        image_size=model.image_size,
-        num_frames=model.num_frames,
-        views=evaluation_views(**asdict(evaluation)),
+    """Batches of clips, or of stored features."""
+    parts = [part for part in (train, test, validation) if part is not None]
+    if not any(isinstance(part, FeatureStore) for part in parts):
+        return VideoDataModule(
+            train,
+            test,
+            validation,
+            image_size=model.image_size,
+            num_frames=model.num_frames,
+            views=evaluation_views(**asdict(evaluation)),
+            seed=seed,
+            flip=mirrored(flip, train.classes),
+            **asdict(loader),
+        )
+    if not all(isinstance(part, FeatureStore) for part in parts):
+        raise ValueError("train, test and validation must all be videos, or all be feature stores")
+    # What was decided when the features were extracted cannot be asked for here.
+    for name, value, unset in (
+        ("flip", flip, None),
+        ("evaluation", evaluation, Evaluation()),
+        ("loader", replace(loader, batch_size=0, num_workers=0), Loader(0, 0)),
+    ):
+        if value != unset:
+            raise ValueError(
+                f"{name} is for videos, and stores hold features: {name} must stay at its default "
+                f"but for batch_size and num_workers, got {value}"
+            )
+    return ActionDataModule(
+        FeatureDataset(train, training=True, seed=seed),
+        FeatureDataset(test),
+        validation and FeatureDataset(validation),
+        batch_size=loader.batch_size,
+        num_workers=loader.num_workers,
         seed=seed,
-        flip=mirrored(flip, train.classes),
-        **asdict(loader),
     )
 
 
@@ -325,5 +371,8 @@ if __name__ == "__main__":
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets and advertises
     try:
         auto_cli(main, as_positional=False)
-    except (OSError, ValueError, WeightsNotFoundError, TooManyUnreadableVideos) as error:
+    except (
+        *(OSError, ValueError, WeightsNotFoundError),
+        *(FeatureStoreError, TooManyUnreadableVideos),
+    ) as error:
         raise SystemExit(f"error: {error}") from None

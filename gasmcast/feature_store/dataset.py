@@ -1,6 +1,7 @@
 """The records of a store as samples to train on and to evaluate."""
 
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import xxhash
@@ -46,6 +47,11 @@ class FeatureDataset(Dataset):
     def ids(self) -> tuple[str, ...]:
         """The clips, in order."""
         return self.store.ids
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What the features depend on besides the clips."""
+        return self.store.fingerprint
 
     def __len__(self) -> int:
         return len(self.store)

@@ -1,6 +1,5 @@
 """The Lightning module: loss, optimiser, schedule, metrics, unreadable videos."""
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -336,12 +335,7 @@ class ActionRecognition(LightningModule):
     def _fingerprint(self, name: str) -> str:
         """Of the weights of a frozen part; computed once."""
         if name not in self._fingerprints:
-            digest = hashlib.sha256()
-            for key, value in self.get_submodule(name).state_dict().items():
-                flat = value.detach().cpu().contiguous().reshape(-1)
-                digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
-                digest.update(flat.view(torch.uint8).numpy())
-            self._fingerprints[name] = digest.hexdigest()[:16]
+            self._fingerprints[name] = self.get_submodule(name).fingerprint()["weights"]
         return self._fingerprints[name]
 
     def _without_frozen(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """One whole training run: fit, choose, test, save. And an evaluation by itself."""
 
+import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +166,21 @@ def _check_fit(model: TemporalCrossAttentionModel, data: ActionDataModule) -> No
     for what, (of_model, of_data) in pairs.items():
         if of_model != of_data:
             raise ValueError(f"model and data differ in {what}: {of_model} and {of_data}")
+    for name in ("train", "test", "validation"):
+        _check_features(model, name, getattr(getattr(data, name), "fingerprint", None))
+
+
+def _check_features(
+    model: TemporalCrossAttentionModel, name: str, stored: Mapping[str, Any] | None
+) -> None:
+    """Stored features have to be those of the model's own extractors."""
+    for stream in ("semantic", "motion") if stored is not None else ():
+        extractor = getattr(model, f"{stream}_extractor")
+        # As JSON gives it back: lists for tuples.
+        own = json.loads(json.dumps(extractor.fingerprint()))
+        if own != stored[stream]:
+            differ = [key for key in own if own[key] != stored[stream].get(key)]
+            raise ValueError(
+                f"the {name} features come from another {stream} extractor than the model's: they "
+                f"differ in {', '.join(differ)}"
+            )
