@@ -62,7 +62,7 @@ class Manifest:
         labels: The class index of each clip.
         classes: The class names; ``classes[label]`` is what a clip shows.
         streams: The kinds of features by name, such as ``semantic`` and ``motion``.
-        num_views: Views V of a clip; a record of a stream is [V, *shape].
+        num_views: Views V of a clip; a record of a stream is ``[V, *shape]``.
         fingerprint: Whatever the features depend on besides the clips, JSON-able: extractors,
             weights, sampling, transform.
         clips_per_shard: Clips of a shard; the last one may have fewer.

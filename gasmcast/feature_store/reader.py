@@ -81,7 +81,7 @@ class FeatureStore:
         return len(self.manifest.ids)
 
     def __getitem__(self, clip: int | str) -> dict[str, Tensor]:
-        """The streams of a clip, [V, *shape] each, as they are on disk.
+        """The streams of a clip, ``[V, *shape]`` each, as they are on disk.
 
         Args:
             clip: Its number or its id.
@@ -94,11 +94,11 @@ class FeatureStore:
         return self.read(clip)
 
     def read(self, clip: int | str, view: int | None = None) -> dict[str, Tensor]:
-        """The streams of a clip, or of one of its views: [*shape] each.
+        """The streams of a clip, or of one of its views: ``[*shape]`` each.
 
         Args:
             clip: Its number or its id.
-            view: The view; None for all, [V, *shape]. It must be below ``num_views``.
+            view: The view; None for all, ``[V, *shape]``. It must be below ``num_views``.
         """
         number = self._number(clip)
         shard = number // self.manifest.clips_per_shard

@@ -95,7 +95,8 @@ class FeatureStoreWriter:
 
         Args:
             shard: Its number.
-            records: Of each of its clips by id, the streams by name: [V, *shape], any float dtype.
+            records: Of each of its clips by id, the streams by name: ``[V, *shape]``, of any float
+                type.
             failed: Of each clip that has no features, why.
 
         Raises:

@@ -32,7 +32,7 @@ def noise(count):
 
 
 def videos(number=12, name="{}.mp4", classes=("lift", "drop")):
-    records = tuple(VideoRecord(Path(name.format(i)), i % 2) for i in range(number))
+    records = tuple(VideoRecord(Path(name.format(i)), i % len(classes)) for i in range(number))
     return LabeledVideos(records, classes)
 
 

@@ -201,7 +201,7 @@ def test_evaluation_by_itself_gives_the_report_of_the_run(clips, tmp_path):
     loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path / "model")
     again = evaluate(loaded, alone, trainer=QUIET)
     assert torch.equal(again.probabilities, report.probabilities)
-    assert again.ids == report.ids == tuple(str(r.path) for r in clips["test"].records)
+    assert again.ids == report.ids == tuple(r.id for r in clips["test"].records)
     with pytest.raises(ValueError, match="there is nothing to train on: the data has no train pa"):
         train_and_test(model, alone, tmp_path / "new", epochs=1)
 
