@@ -372,3 +372,13 @@ class TestCheckpoint:
         path.write_bytes(b"")
         with pytest.raises(ValueError, match=r"must end in .pt, .pth or .safetensors, got .*ckpt"):
             load_i3d_checkpoint(truncated, path)
+
+
+def test_the_layout_of_a_clip_in_memory_changes_nothing():
+    """Decoders give the channels of a pixel together, transforms give planes."""
+    torch.manual_seed(0)
+    motion = I3DMotionExtractor(width=0.125, image_size=32, allow_random_weights=True)
+    planes = torch.rand(2, 16, 3, 32, 32)
+    pixels = planes.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    assert pixels.stride() != planes.stride()
+    assert torch.equal(motion(pixels), motion(planes))
