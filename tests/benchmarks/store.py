@@ -24,6 +24,7 @@ REFERENCE = "numpy memory map, one file"
 
 def run(effort: Effort) -> str:
     """Measure all and return the section of the page."""
+    machine = Machine(effort.device, ("safetensors", "numpy"))
     clips, reads = (40, 20) if effort.tiny else (CLIPS, READS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
@@ -42,7 +43,7 @@ def run(effort: Effort) -> str:
         loaded = measure([Way(name, call) for name, call in loaders.items()], effort)
     return "\n\n".join(
         [
-            f"Measured on: {Machine(effort.device, ('safetensors', 'numpy'))}.",
+            f"Measured on: {machine}.",
             f"**{reads} records** of {RECORD / 1000:.0f} kB (196 x 768 and 8 x 512 numbers of two "
             f"bytes), drawn at random out of {clips}, each copied, warm; {rounds(direct)}.",
             rates(direct, reads),
