@@ -19,6 +19,7 @@ from benchmarks import compression, progression
 from benchmarks.page import table, write_section
 from gasmcast import (
     ClipDataset,
+    FrameSampling,
     TemporalCrossAttentionModel,
     eval_transform,
     generate_spatial_positions,
@@ -36,7 +37,8 @@ def refined(
     model: TemporalCrossAttentionModel, videos: LabeledVideos
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     """Both streams of every video after graph attention, labels, and how many cannot be read."""
-    dataset = ClipDataset(videos, eval_transform(model.image_size), num_frames=model.num_frames)
+    sampling = FrameSampling(model.num_frames)
+    dataset = ClipDataset(videos, eval_transform(model.image_size), sampling=sampling)
     semantic, motion, labels, unreadable = [], [], [], 0
     for sample in dataset:
         if "error" in sample:
