@@ -136,7 +136,9 @@ def test_features_are_what_the_model_reads(folder):
     assert torch.equal(inputs[0][0], semantic)
     assert len(weights) == 3
     dataset = probes.ClipDataset(
-        videos, probes.eval_transform(model.image_size), num_frames=model.num_frames
+        videos,
+        probes.eval_transform(model.image_size),
+        sampling=probes.FrameSampling(model.num_frames),
     )
     with torch.no_grad():
         logits, maps = model(dataset[3]["clip"].unsqueeze(0), return_attention=True)
