@@ -52,7 +52,7 @@ def av_with_fits(monkeypatch, tmp_path):
     folder = tmp_path / "stand_in"
     folder.mkdir()
     (folder / "av.py").write_text(AV_WITH_FITS)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ["PYTHONPATH"]]))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(folder))
 
 
