@@ -46,6 +46,7 @@ def test_lists_of_names(tmp_path, text):
         ("a.mp4 Lifting it, then not\n", [("a.mp4", "Lifting it, then not")]),
         ("a.mp4,Lifting it, then not\n", [("a.mp4", "Lifting it, then not")]),
         ("dir,1/a.mp4 fight\n", [("dir,1/a.mp4", "fight")]),
+        ("a\x85\u2028b.mp4 fight\n", [("a\x85\u2028b.mp4", "fight")]),
         ("a,1,b.mp4 fight\n", [("a,1,b.mp4", "fight")]),
         ("a.mp4 copy.MP4 3\n", [("a.mp4 copy.MP4", "3")]),
         ('a.mp4 "360 flip"\nb.mp4 flip\n', [("a.mp4", "360 flip"), ("b.mp4", "flip")]),
