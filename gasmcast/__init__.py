@@ -58,7 +58,11 @@ _HOMES = {
     ],
     "gasmcast.datasets": [
         "ClipDataset",
+        "LabeledVideos",
+        "check_classes",
+        "mirrored_classes",
         "read_annotation_list",
+        "read_videos",
         "render_clip",
         "scan_class_folders",
         "split_videos",
