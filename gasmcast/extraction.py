@@ -151,10 +151,11 @@ def extract_features(
         backend=backend,
     )
     pending = writer.pending(worker, workers)
+    videos_a_batch = max(1, batch_size // num_views)
     batches = [
-        list(numbers[begin : begin + max(1, batch_size // num_views)])
+        list(numbers[begin : begin + videos_a_batch])
         for numbers in map(manifest.clips_of, pending)
-        for begin in range(0, len(numbers), max(1, batch_size // num_views))
+        for begin in range(0, len(numbers), videos_a_batch)
     ]
     loader = DataLoader(
         _Views(clips, random_views),
@@ -210,8 +211,8 @@ def _shards(
     """Each shard once all its clips have been through: its number, its records, what failed."""
     records: dict[str, dict[str, Tensor]] = defaultdict(dict)
     failed: dict[str, str] = {}
-    done = 0
     for batch in loader:
+        before = len(records) + len(failed)
         for index, error in batch["errors"].items():
             shard, failed[manifest.ids[index]] = index // manifest.clips_per_shard, error
         if "clip" in batch:
@@ -224,14 +225,12 @@ def _shards(
                 ):
                     records[manifest.ids[index]][name] = record
             shard = index // manifest.clips_per_shard
-        count = len(batch["errors"]) + (len(batch["index"]) if "clip" in batch else 0)
-        bar.update(count)
-        done += count
-        if done == len(manifest.clips_of(shard)):
+        through = len(records) + len(failed)
+        bar.update(through - before)
+        if through == len(manifest.clips_of(shard)):
             yield shard, dict(records), dict(failed)
             records.clear()
             failed.clear()
-            done = 0
 
 
 def _compute(
