@@ -1,11 +1,11 @@
 """Find the videos of a data set that cannot be read, before a training run does.
 
-    python examples/check_videos.py VIDEOS --output bad.csv --workers 8
+    python examples/check_videos.py VIDEOS --output bad.csv --num_workers 8
 
 reads every video as training would, decodes it to its end, and writes the bad ones with the reason
-to ``bad.csv``. A video on which a decoder hangs is given up and the others go on. Beside it,
-``bad.checked.csv`` lists the others, with a warning where something is odd. Interrupted at any
-moment, the same command goes on where it was.
+to ``bad.csv``, which ``--bad_files`` of the other scripts takes. A video on which a decoder hangs
+is given up and the others go on. Beside it, ``bad.checked.csv`` lists the others, with a warning
+where something is odd. Interrupted at any moment, the same command goes on where it was.
 
 For 80 surveillance clips of two seconds it printed, on two cores after 10 seconds with two workers:
 
@@ -26,8 +26,8 @@ def main(
     source: str,
     root: Path | None = None,
     output: Path = Path("bad.csv"),
-    workers: int = 4,
-    timeout: float = 60.0,
+    num_workers: int = 4,
+    timeout_seconds: float = 60.0,
 ) -> None:
     """Find the videos of a data set that cannot be read.
 
@@ -36,12 +36,12 @@ def main(
             gasmcast.datasets.read_videos.
         root: What relative paths of the list are relative to; null: the list's folder.
         output: The list of bad videos, continued where it exists.
-        workers: Processes that read.
-        timeout: Seconds that each decoder may take for a video.
+        num_workers: Processes that read.
+        timeout_seconds: How long each decoder may take for a video.
     """
     videos = read_videos(source, root=root)
     paths = [record.path for record in videos.records]
-    summary = check_videos(paths, output, num_workers=workers, timeout_seconds=timeout)
+    summary = check_videos(paths, output, num_workers=num_workers, timeout_seconds=timeout_seconds)
     print(f"{summary.num_videos} videos, {summary.num_read} of them read now")
     print(f"{summary.num_bad} bad: {output}")
     print(f"{summary.num_warnings} with a warning: {output.with_suffix('.checked.csv')}")
@@ -52,3 +52,5 @@ if __name__ == "__main__":
         auto_cli(main)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("stopped: the same command goes on from here") from None

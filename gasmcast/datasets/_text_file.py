@@ -1,16 +1,18 @@
 """Annotation and class files as text."""
 
+import csv
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 
-def read_text(file: Path, what: str) -> str:
+def read_text(file: Path, what: str, errors: str = "strict") -> str:
     """The text of a file, without a byte order mark; ``what`` names the file in errors."""
     if not file.is_file():
         raise FileNotFoundError(f"{what} {file} is not there")
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return file.read_text(encoding="utf-8-sig", errors=errors)
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not a text file: {error}") from error
 
@@ -28,3 +30,14 @@ def read_json(file: Path, what: str) -> Any:
         return json.loads(read_text(file, what))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
+
+
+def read_csv(
+    file: Path, what: str, errors: str = "strict"
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns that a CSV file names in its first line; number and content of each row."""
+    rows = csv.DictReader(StringIO(read_text(file, what, errors)), skipinitialspace=True)
+    try:
+        return list(rows.fieldnames or []), [(rows.line_num, row) for row in rows]
+    except csv.Error as error:
+        raise ValueError(f"{file}:{rows.line_num + 1}: not CSV: {error}") from error

@@ -1,15 +1,13 @@
 """Which videos there are and what they show: records, sets of them, and parts of sets."""
 
-import csv
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from random import Random
 
-from gasmcast.datasets._text_file import read_text
+from gasmcast.datasets._text_file import read_csv
 from gasmcast.datasets.classes import check_unique, few
 
 
@@ -89,31 +87,34 @@ class LabeledVideos:
         """The videos that are not bad. The classes stay.
 
         Args:
-            bad: Ids or paths of the bad ones; or a CSV file with a column ``path`` (others, such as
-                ``reason``, are passed over). A relative path counts from the current folder.
+            bad: Ids or paths of the bad ones; or a CSV file with a column ``path`` of either, as
+                :func:`~gasmcast.video.check_videos` writes it (other columns are passed over). A
+                relative path counts from the current folder, in a file from the file's folder.
             strict: Refuse a name that is none of these videos. Without it such a name is passed
                 over, as one list for several sets needs it.
 
         Raises:
             FileNotFoundError: The file is not there.
-            ValueError: A name that is none of these videos; a file without the column.
+            ValueError: A name that is none of these videos; a file that is not such CSV.
         """
-        names = [str(name) for name in (_read_bad(bad) if isinstance(bad, (str, Path)) else bad)]
+        folder = ""
+        if isinstance(bad, (str, Path)):
+            folder, bad = os.path.dirname(bad), _read_bad(Path(bad))
         # Text alone: no file is asked for.
-        paths = {os.path.abspath(name) for name in names}
-        ids = set(names)
+        paths = {name: os.path.abspath(os.path.join(folder, name)) for name in map(str, bad)}
+        bad_paths = set(paths.values())
         kept, found = [], set()
         for record in self.records:
             path = os.path.abspath(record.path)
-            if record.id in ids or path in paths:
+            if record.id in paths or path in bad_paths:
                 found |= {record.id, path}
             else:
                 kept.append(record)
-        unknown = [name for name in names if not {name, os.path.abspath(name)} & found]
+        unknown = [name for name, path in paths.items() if not {name, path} & found]
         if strict and unknown:
             example = f", which are named like {self.records[0].id!r}" if self.records else ""
             raise ValueError(
-                f"{len(unknown)} of the {len(names)} bad names are none of the {len(self)} "
+                f"{len(unknown)} of the {len(paths)} bad names are none of the {len(self)} "
                 f"videos{example}: {few(unknown)}"
             )
         return LabeledVideos(tuple(kept), self.classes)
@@ -154,11 +155,10 @@ def split_videos(
     return LabeledVideos(tuple(kept), videos.classes), LabeledVideos(tuple(held), videos.classes)
 
 
-def _read_bad(file: str | Path) -> list[str]:
+def _read_bad(file: Path) -> list[str]:
     """The column ``path`` of a CSV file."""
-    rows = csv.DictReader(StringIO(read_text(Path(file), "list of bad files")))
-    if "path" not in (rows.fieldnames or []):
-        raise ValueError(
-            f"{file} must be CSV whose first line names a column path, got {rows.fieldnames or []}"
-        )
-    return [row["path"] for row in rows if row["path"]]
+    # Names of files need not be UTF-8; they are kept as Python names such files.
+    columns, rows = read_csv(file, "list of bad files", errors="surrogateescape")
+    if "path" not in columns:
+        raise ValueError(f"{file} must be CSV whose first line names a column path, got {columns}")
+    return [row["path"] for _, row in rows if row["path"]]

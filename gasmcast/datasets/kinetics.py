@@ -1,13 +1,11 @@
 """Kinetics, as its lists of clips are given out."""
 
-import csv
 import os
 import re
 from collections import defaultdict
-from io import StringIO
 from pathlib import Path
 
-from gasmcast.datasets._text_file import read_text
+from gasmcast.datasets._text_file import read_csv
 from gasmcast.datasets.annotations import LabeledVideos, VideoRecord
 from gasmcast.datasets.classes import Classes, class_names, few
 from gasmcast.datasets.folders import VIDEO_SUFFIXES
@@ -40,8 +38,7 @@ def read_kinetics(
             cannot be read; a label that is not among the classes; an empty list.
     """
     file, videos = Path(file), Path(videos)
-    rows = csv.DictReader(StringIO(read_text(file, "annotation file")), skipinitialspace=True)
-    columns = rows.fieldnames or []
+    columns, rows = read_csv(file, "annotation file")
     missing = [column for column in _COLUMNS if column not in columns]
     if missing:
         hint = "; test clips without labels cannot be evaluated" if missing == ["label"] else ""
@@ -49,7 +46,7 @@ def read_kinetics(
             f"{file} has no column {few(missing)}, got {','.join(columns)!r}: expected "
             f"{','.join(_COLUMNS)}{hint}"
         )
-    clips = [_clip(file, rows.line_num, row) for row in rows]
+    clips = [_clip(file, number, row) for number, row in rows]
     if not clips:
         raise ValueError(f"{file} lists no clip")
     labels = sorted({label for _, label in clips})
@@ -72,7 +69,8 @@ def _clip(file: Path, line: int, row: dict[str, str]) -> tuple[str, str]:
     try:
         start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
         youtube_id, label = row["youtube_id"].strip(), row["label"].strip()
-        complete = bool(youtube_id and label)
+        # A quote without its end takes in the lines that follow.
+        complete = bool(youtube_id and label) and "\n" not in youtube_id + label
     except (AttributeError, TypeError, ValueError, OverflowError):
         complete = False
     if not complete:

@@ -62,7 +62,7 @@ def check_videos(
     processes import the script.
 
     Args:
-        paths: The videos, files or folders of images. They go on the lists as they are given here.
+        paths: The videos, files or folders of images. They go on the lists as absolute paths.
         bad_list: The file of bad videos, continued where it exists.
         num_workers: Processes that read, at least 1.
         timeout_seconds: How long each decoder may take, as for :func:`read_video`. A process that
@@ -81,7 +81,8 @@ def check_videos(
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     if not timeout_seconds > 0:
         raise ValueError(f"timeout_seconds must be positive, got {timeout_seconds}")
-    names = list(dict.fromkeys(map(os.fsdecode, paths)))
+    # Absolute: from another folder a relative name would mean another file, or none.
+    names = list(dict.fromkeys(os.path.abspath(os.fsdecode(path)) for path in paths))
     for name in names:
         if "\n" in name or "\r" in name:
             raise ValueError(f"a list of one path a line cannot hold the line break in {name!r}")

@@ -1,3 +1,4 @@
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -70,6 +71,27 @@ def test_without_the_files_of_a_list(tmp_path):
     assert videos.without(write(bad, "reason,path\n")) == videos
 
 
+def test_a_list_means_the_same_wherever_it_is_read(tmp_path, monkeypatch):
+    touch(tmp_path, "set/videos/x/a.mp4", "set/videos/x/b.mp4", "set/videos/x/c.mp4")
+    videos = scan_class_folders(tmp_path / "set" / "videos")
+    rows = ["videos/x/a.mp4", str(tmp_path / "set" / "videos" / "x" / "b.mp4"), "x/c.mp4"]
+    for count in (1, 2, 3):  # from the list's folder, absolute, an id
+        file = write(tmp_path / "set" / "bad.csv", "\n".join(["path", *rows[:count]]))
+        for folder in (".", "set", "set/videos/x"):
+            monkeypatch.chdir(tmp_path / folder)
+            assert ids(videos.without(file)) == ["x/a.mp4", "x/b.mp4", "x/c.mp4"][count:]
+            relative = os.path.relpath(file)
+            assert videos.without(relative) == videos.without(file)
+
+
+def test_names_that_are_no_text(tmp_path):
+    name = os.fsdecode(b"K\xe4se.mp4")  # Latin-1, as the check writes it down
+    file = tmp_path / "bad.csv"
+    file.write_bytes(b"path,reason\n/v/K\xe4se.mp4,no such file\n")
+    videos = LabeledVideos((VideoRecord(Path("/v") / name, 0), VideoRecord(Path("b"), 0)), ("x",))
+    assert ids(videos.without(file)) == ["b"]
+
+
 def test_bad_names_that_are_none_of_the_videos(tmp_path):
     videos = some("a.mp4", "b.mp4")
     message = (
@@ -87,6 +109,8 @@ def test_bad_names_that_are_none_of_the_videos(tmp_path):
         videos.without(file)
     with pytest.raises(ValueError, match=r"must be CSV .* column path, got \[\]"):
         videos.without(write(file, ""))
+    with pytest.raises(ValueError, match=r"bad\.csv:2: not CSV: field larger than field limit"):
+        videos.without(write(file, "path\n" + "x" * 200_000))
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))

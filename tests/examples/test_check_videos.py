@@ -36,7 +36,8 @@ def folder(tmp_path):
 
 def test_command_writes_and_prints_what_it_says(folder, tmp_path, monkeypatch, capsys):
     bad_list = tmp_path / "bad.csv"
-    run(monkeypatch, folder, "--output", bad_list, "--workers=2")
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, "videos", "--output", bad_list, "--num_workers=2")
     lines = bad_list.read_text().splitlines()
     assert lines[0] == "path,reason"
     broken = folder / "class_1" / "broken.mp4"
@@ -46,8 +47,21 @@ def test_command_writes_and_prints_what_it_says(folder, tmp_path, monkeypatch, c
         f"5 videos, 5 of them read now\n1 bad: {bad_list}\n"
         f"0 with a warning: {tmp_path / 'bad.checked.csv'}\n"
     )
-    run(monkeypatch, folder, "--output", bad_list)
+    monkeypatch.chdir(folder)  # from where the same videos have another relative name
+    run(monkeypatch, ".", "--output", bad_list)
     assert capsys.readouterr().out.startswith("5 videos, 0 of them read now\n1 bad: ")
+    rest = datasets.read_videos(folder).without(bad_list)
+    assert len(rest) == 4
+    assert "class_1/broken.mp4" not in [record.id for record in rest.records]
+
+
+def test_an_interruption_gets_one_line_too(folder, tmp_path, monkeypatch):
+    def check(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gasmcast.video.check_videos", check)
+    with pytest.raises(SystemExit, match=r"^stopped: the same command goes on from here$"):
+        run(monkeypatch, folder, "--output", tmp_path / "bad.csv")
 
 
 def test_options_reach_what_they_name(tmp_path, monkeypatch):
@@ -68,8 +82,8 @@ def test_options_reach_what_they_name(tmp_path, monkeypatch):
         "list.csv",
         "--root=clips",
         f"--output={tmp_path / 'x.csv'}",
-        "--workers=7",
-        "--timeout=2.5",
+        "--num_workers=7",
+        "--timeout_seconds=2.5",
     )
     assert calls == [
         ("list.csv", Path("clips")),
@@ -80,8 +94,8 @@ def test_options_reach_what_they_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers=0"], r"^error: num_workers must be at least 1, got 0$"),
-        (["--timeout=0"], r"^error: timeout_seconds must be positive, got 0.0$"),
+        (["--num_workers=0"], r"^error: num_workers must be at least 1, got 0$"),
+        (["--timeout_seconds=0"], r"^error: timeout_seconds must be positive, got 0.0$"),
     ],
 )
 def test_mistakes_get_one_clear_line(folder, arguments, message, monkeypatch, tmp_path):

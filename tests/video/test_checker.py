@@ -170,11 +170,14 @@ class TestFindings:
 
 
 class TestInterruption:
-    def test_what_is_on_the_lists_is_not_read_again(self, sound, tmp_path):
+    def test_what_is_on_the_lists_is_not_read_again(self, sound, tmp_path, monkeypatch):
         bad_list = tmp_path / "bad.csv"
         paths = [sound, tmp_path / "none.mp4"]
-        check_videos(paths, bad_list, num_workers=1)
+        monkeypatch.chdir(sound.parent)
+        check_videos([sound.name, paths[1]], bad_list, num_workers=1)
         before = found(bad_list)
+        assert before == ({str(paths[1]): "no such file"}, {str(sound): ""})
+        monkeypatch.chdir(tmp_path)
         more = Path(shutil.copy(sound, tmp_path / "more.mp4"))
         assert check_videos([*paths, more], bad_list, num_workers=1) == CheckSummary(3, 1, 1, 0)
         bad, others = found(bad_list)
@@ -328,7 +331,7 @@ class TestCallersMistakes:
         assert not (tmp_path / "bad.csv").exists()
 
     def test_a_line_break_in_a_path(self, tmp_path):
-        message = r"cannot hold the line break in 'a\\nb.mp4'$"
+        message = r"cannot hold the line break in '.*a\\nb\.mp4'$"
         with pytest.raises(ValueError, match=message):
             check_videos(["a\nb.mp4"], tmp_path / "bad.csv")
 
