@@ -14,7 +14,6 @@ whose weights are the file given as ``--model.motion_extractor.checkpoint``. Sto
 Interrupted at any moment, the same command with ``--resume true`` goes on and takes the same steps.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -287,8 +286,14 @@ def load_part(
             raise ValueError(f"bad_files are for videos, got the feature store {source}")
         return FeatureStore(source)
     videos = read_videos(source, root=root, classes=classes or labels, part=part)
+    if bad_files is None:
+        return videos
     # One list for all parts: it names files of the others too.
-    return videos if bad_files is None else videos.without(bad_files, strict=False)
+    kept = videos.without(bad_files, strict=False)
+    print(
+        f"{source}: {len(videos) - len(kept)} of {len(videos)} videos are left out by {bad_files}"
+    )
+    return kept
 
 
 def build_data(
@@ -304,6 +309,7 @@ def build_data(
     """Batches of clips, or of stored features."""
     parts = [part for part in (train, test, validation) if part is not None]
     if not any(isinstance(part, FeatureStore) for part in parts):
+        swaps = None if flip == "auto" else flip
         return VideoDataModule(
             train,
             test,
@@ -312,7 +318,7 @@ def build_data(
             num_frames=model.num_frames,
             views=evaluation_views(**asdict(evaluation)),
             seed=seed,
-            flip=mirrored(flip, train.classes),
+            flip=None if flip is None else mirrored_classes(train.classes, swaps),
             **asdict(loader),
         )
     if not all(isinstance(part, FeatureStore) for part in parts):
@@ -336,26 +342,6 @@ def build_data(
         num_workers=loader.num_workers,
         seed=seed,
     )
-
-
-def mirrored(flip: str | None, classes: Sequence[str]) -> tuple[int, ...] | None:
-    """For each class the one of its mirrored clips."""
-    if flip is None:
-        return None
-    if flip == "auto":
-        return mirrored_classes(classes)
-    try:
-        pairs = dict(json.loads(Path(flip).read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{flip} is no JSON object of classes: {error}") from error
-    places = {name: place for place, name in enumerate(classes)}
-    found = list(range(len(classes)))
-    for one, other in pairs.items():
-        for name in (one, other):
-            if name not in places:
-                raise ValueError(f"{flip} names {name!r}, which is not among the classes")
-        found[places[one]], found[places[other]] = places[other], places[one]
-    return tuple(found)
 
 
 def build_model(options: Model, classes: tuple[str, ...]) -> TemporalCrossAttentionModel:

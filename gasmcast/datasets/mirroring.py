@@ -26,8 +26,8 @@ def mirrored_classes(
 
     Args:
         classes: Class names in the order of their labels.
-        swaps: Instead of the words: which class becomes which, by name, both ways; or a JSON file
-            of such an object. Classes not named stay.
+        swaps: Instead of the words: which class changes places with which, by name; or a JSON file
+            of such an object. A pair may be given one way or both. Classes not named stay.
 
     Returns:
         K labels; ``mirrored[label]`` is the label of the flipped video.
@@ -35,12 +35,12 @@ def mirrored_classes(
     Raises:
         FileNotFoundError: The file of ``swaps`` is not there.
         ValueError: A class whose mirrored name is not among the classes; classes that are plain
-            numbers; or ``swaps`` that name an unknown class or do not lead back.
+            numbers; or ``swaps`` that name an unknown class or one class in several pairs.
 
     Example:
         >>> mirrored_classes(["Swiping left", "Swiping right", "Stop"])
         (1, 0, 2)
-        >>> mirrored_classes(["b turn", "d turn"], {"b turn": "d turn", "d turn": "b turn"})
+        >>> mirrored_classes(["b turn", "d turn"], {"b turn": "d turn"})
         (1, 0)
     """
     check_unique(classes)
@@ -99,7 +99,8 @@ def _by_names(classes: Sequence[str], swaps: Mapping[str, str]) -> list[int]:
         raise ValueError(
             f"swaps names {few(unknown)}, not among the {len(classes)} classes: {few(classes)}"
         )
-    return [labels[swaps.get(name, name)] for name in classes]
+    both_ways = {**{other: name for name, other in swaps.items()}, **swaps}
+    return [labels[both_ways.get(name, name)] for name in classes]
 
 
 def _swaps(swaps: Mapping[str, str] | str | Path) -> Mapping[str, str]:

@@ -58,7 +58,7 @@ def test_a_class_without_its_mirror_image():
         "no class is the mirror image of 'moving left', 'turning right side up': say which class "
         "becomes which by swaps"
     )
-    swaps = {"moving left": "stop", "stop": "moving left"}
+    swaps = {"moving left": "stop"}
     assert mirrored_classes(["moving left", "stop", "turning right side up"], swaps) == (1, 0, 2)
     assert mirrored_classes(["moving left", "stop"], {}) == (0, 1)
 
@@ -75,8 +75,8 @@ def test_two_spellings_of_one_class():
         mirrored_classes(["turn left", "turn_left", "turn right"])
 
 
-def test_swaps(tmp_path):
-    swaps = {"b": "c", "c": "b", "a": "a"}
+@pytest.mark.parametrize("swaps", [{"b": "c"}, {"c": "b"}, {"b": "c", "c": "b", "a": "a"}])
+def test_swaps_one_way_or_both(tmp_path, swaps):
     assert mirrored_classes(["a", "b", "c", "d"], swaps) == (0, 2, 1, 3)
     file = write(tmp_path / "swaps.json", swaps)
     assert mirrored_classes(["a", "b", "c", "d"], file) == (0, 2, 1, 3)
@@ -87,9 +87,11 @@ def test_swaps(tmp_path):
     ("swaps", "message"),
     [
         (
-            {"a": "b"},
+            {"a": "b", "b": "b"},
             "^flipped twice, class 'a' must be itself .* 'b', and that becomes 'b'$",
         ),
+        ({"a": "c", "b": "c"}, "^flipped twice, class 'a' .* 'c', and that becomes 'b'$"),
+        ({"a": "b", "b": "c"}, "^flipped twice, class 'a' .* 'b', and that becomes 'c'$"),
         ({"a": "b", "b": "c", "c": "a"}, "^flipped twice, class 'a' .* 'b', and that becomes 'c'$"),
         ({"a": "x", "y": "b"}, "^swaps names 'y', 'x', not among the 3 classes: 'a', 'b', 'c'$"),
     ],
@@ -108,6 +110,19 @@ def test_files_of_swaps_that_do_not_serve(tmp_path):
             mirrored_classes(["a"], file)
     with pytest.raises(ValueError, match="each class must have a name of its own, got twice: 'a'"):
         mirrored_classes(["a", "a"])
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("abcdef")))
+def test_swaps_lead_there_and_back_or_are_refused(swaps):
+    try:
+        mirrored = mirrored_classes("abcdef", swaps)
+    except ValueError:
+        pairs = {frozenset(pair) for pair in swaps.items()}
+        assert any(len([pair for pair in pairs if name in pair]) > 1 for name in "abcdef")
+        return
+    assert [mirrored[other] for other in mirrored] == list(range(6))
+    expected = {name: name for name in "abcdef"} | swaps | {o: n for n, o in swaps.items()}
+    assert ["abcdef"[other] for other in mirrored] == list(expected.values())
 
 
 @given(st.permutations(SOMETHING))

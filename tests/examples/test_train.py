@@ -13,7 +13,12 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "train.py"
 CLASSES = ("push left", "lift", "push right")
 
 
-def test_every_option_reaches_the_data(example, monkeypatch):
+@pytest.mark.parametrize(
+    ("flip", "mirrored"), [(None, None), ("auto", (2, 1, 0)), ("swaps.json", (1, 0, 2))]
+)
+def test_every_option_reaches_the_data(example, monkeypatch, tmp_path, flip, mirrored):
+    monkeypatch.chdir(tmp_path)
+    Path("swaps.json").write_text(json.dumps({"push left": "lift"}))
     videos = LabeledVideos((VideoRecord(Path("a.mp4"), 0),), CLASSES)
     loader = example.Loader(
         batch_size=3,
@@ -30,7 +35,7 @@ def test_every_option_reaches_the_data(example, monkeypatch):
         example, "VideoDataModule", lambda *parts, **options: given.update(options, parts=parts)
     )
     example.build_data(
-        *(videos, videos, None, 7, "auto"),
+        *(videos, videos, None, 7, flip),
         *(example.Model(image_size=48), loader, example.Evaluation(protocol="ssv2")),
     )
     assert given == {
@@ -39,27 +44,28 @@ def test_every_option_reaches_the_data(example, monkeypatch):
         "num_frames": 16,
         "views": PROTOCOLS["ssv2"],
         "seed": 7,
-        "flip": (2, 1, 0),
+        "flip": mirrored,
         **vars(loader),
     }
 
 
-def test_damaged_files_are_left_out(example, monkeypatch, tmp_path):
+def test_damaged_files_are_left_out(example, monkeypatch, capsys):
     asked = []
 
-    class Found:
+    class Found(list):
         def without(self, file, *, strict):
             asked.append((file, strict))
-            return "the rest"
+            return ["the rest"]
 
     def read_videos(source, **options):
         asked.append((source, options))
-        return Found()
+        return Found(range(3))
 
     monkeypatch.setattr(example, "read_videos", read_videos)
     options = {"labels": Path("labels.json"), "root": Path("videos")}
     part = example.load_part(Path("a.csv"), "train", **options, bad_files=Path("bad.csv"))
-    assert part == "the rest"
+    assert part == ["the rest"]
+    assert capsys.readouterr().out == "a.csv: 2 of 3 videos are left out by bad.csv\n"
     example.load_part(Path("b.csv"), "test", CLASSES, **options, bad_files=None)
     root = {"root": Path("videos")}
     assert asked == [
@@ -67,17 +73,3 @@ def test_damaged_files_are_left_out(example, monkeypatch, tmp_path):
         (Path("bad.csv"), False),  # it names files of the other parts too
         (Path("b.csv"), {**root, "classes": CLASSES, "part": "test"}),
     ]
-
-
-def test_mirrored_classes_of_a_file(example, tmp_path):
-    file = tmp_path / "pairs.json"
-    file.write_text(json.dumps({"push left": "push right"}))
-    assert example.mirrored(str(file), CLASSES) == (2, 1, 0)
-    assert example.mirrored(None, CLASSES) is None
-    file.write_text(json.dumps({"push left": "pull right"}))
-    with pytest.raises(ValueError, match=r"pairs\.json names 'pull right', which is not among the"):
-        example.mirrored(str(file), CLASSES)
-    for text in ("left", "3", '["push left"]'):
-        file.write_text(text)
-        with pytest.raises(ValueError, match=r"pairs\.json is no JSON object of classes"):
-            example.mirrored(str(file), CLASSES)
