@@ -172,30 +172,31 @@ class Mix:
         label = self._label(batch)
         if "clip" in batch:
             clip = _floating(batch, "clip", "[B, T, 3, H, W]", len(label))
-            picture, shares = self._mix(tv_tensors.Video(clip))
+            picture, kept = self._mix(tv_tensors.Video(clip))
             mixed = {"clip": picture}
         else:
             semantic = _floating(batch, "semantic", "[B, P, D]", len(label))
             motion = _floating(batch, "motion", "[B, S, D]", len(label))
-            picture, shares = self._mix(tv_tensors.Image(self._as_picture(semantic)))
+            picture, kept = self._mix(tv_tensors.Image(self._as_picture(semantic)))
             mixed = {
                 "semantic": picture.flatten(2).transpose(1, 2).contiguous(),
-                "motion": torch.einsum("ij,jsd->isd", shares.to(motion.dtype), motion),
+                "motion": _blend(motion, kept),
             }
-        return {**batch, **mixed, "label": shares @ F.one_hot(label, self.num_classes).float()}
+        own = F.one_hot(label.long(), self.num_classes).float()
+        return {**batch, **mixed, "label": _blend(own, kept)}
 
     def _mix(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixed pictures, and [B, B]: which share of each one now is in which."""
+        """Mixed pictures, and [B]: which share of each one is its own."""
         size = len(pictures)
         transforms = []
         if self.mixup_alpha:
             transforms.append(v2.MixUp(alpha=self.mixup_alpha, num_classes=size))
         if self.cutmix_alpha:
             transforms.append(v2.CutMix(alpha=self.cutmix_alpha, num_classes=size))
-        # Each picture a class of its own: what comes back as labels says what was mixed with what.
+        # Each picture a class of its own: what comes back as labels says how much of it was kept.
         own = torch.arange(size, device=pictures.device)
         mixed, shares = v2.RandomChoice(transforms)(pictures, own)
-        return mixed.as_subclass(Tensor), shares
+        return mixed.as_subclass(Tensor), shares.diagonal()
 
     def _as_picture(self, semantic: Tensor) -> Tensor:
         """[B, P, D] -> [B, D, rows, columns]."""
@@ -217,6 +218,13 @@ class Mix:
                 f"{int(label.max())}"
             )
         return label
+
+
+def _blend(values: Tensor, kept: Tensor) -> Tensor:
+    """[B, ...] mixed with those before them, as pictures are, where [B] says what share is kept."""
+    # Not by a product of matrices: autocast would round it, and a nan spread to the whole batch.
+    kept = kept.to(values.dtype).view(-1, *[1] * (values.ndim - 1))
+    return kept * values + (1 - kept) * values.roll(1, 0)
 
 
 def _floating(batch: dict[str, Any], name: str, shape: str, size: int) -> Tensor:

@@ -376,6 +376,35 @@ def test_the_seed_decides():
     assert len({float(label[0, 3]) for label in first}) == 6
 
 
+@pytest.mark.parametrize("make", [clips, features])
+def test_autocast_takes_no_digits_away(make):
+    mix = Mix(CLASSES, mixup_alpha=0.8, cutmix_alpha=1.0)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        expected = mix(make())
+        torch.manual_seed(seed)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = mix(make())
+        for name in expected.keys() - {"index"}:
+            assert torch.equal(mixed[name], expected[name])
+
+
+def test_a_clip_that_is_no_number_spoils_only_the_one_after_it():
+    batch = features()
+    batch["motion"][2] = torch.nan
+    mixed = Mix(CLASSES, mixup_alpha=0.8)(batch)
+    assert mixed["motion"].isnan().any((1, 2)).tolist() == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+def test_labels_of_any_integer_type(dtype):
+    torch.manual_seed(0)
+    expected = Mix(CLASSES, mixup_alpha=1.0)(clips())["label"]
+    torch.manual_seed(0)
+    mixed = Mix(CLASSES, mixup_alpha=1.0)({**clips(), "label": LABELS.to(dtype)})
+    assert torch.equal(mixed["label"], expected)
+
+
 def test_a_batch_of_one_mixes_with_itself():
     batch = {"clip": torch.rand(1, 2, 3, 8, 8), "label": torch.tensor([2])}
     for mix in (Mix(4, mixup_alpha=1.0), Mix(4, cutmix_alpha=1.0)):
