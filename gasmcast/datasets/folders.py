@@ -19,7 +19,8 @@ def scan_class_folders(root: str | Path, classes: Classes | None = None) -> Labe
     """Videos in one folder per class: ``root/<class name>/**/<video>``.
 
     Classes are in the sorted order of the folder names unless an order is given. Files with other
-    than a video's suffix are passed over. A video's id is its path relative to ``root``.
+    than a video's suffix are passed over, and so is what is hidden (its name begins with a dot).
+    A video's id is its path relative to ``root``.
 
     Args:
         root: The folder of class folders.
@@ -51,7 +52,9 @@ def scan_class_folders(root: str | Path, classes: Classes | None = None) -> Labe
         records += [
             VideoRecord(path, index[folder.name], path.relative_to(root).as_posix())
             for path in sorted(folder.rglob("*"))
-            if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+            if path.suffix.lower() in VIDEO_SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and path.is_file()
         ]
     if not records:
         raise ValueError(

@@ -33,6 +33,10 @@ def _dialects() -> list[re.Pattern[str]]:
 
 _DIALECTS = _dialects()
 
+# A date or a number of bytes in the place of the label would give so many classes that making
+# their names takes all the memory.
+_MOST_CLASSES = 1_000_000
+
 
 def read_annotation_list(
     file: str | Path,
@@ -156,7 +160,7 @@ def _indices(
     if classes is not None:
         names = class_names(classes)
     elif numbered:
-        names = tuple(str(label) for label in range(max(map(int, labels)) + 1))
+        names = tuple(map(str, range(_num_classes(file, rows))))
     else:
         names = tuple(sorted(labels))
     index = {name: label for label, name in enumerate(names)}
@@ -173,6 +177,16 @@ def _indices(
                 f"{few(names)}"
             )
     return [index[label] for *_, label in rows], names
+
+
+def _num_classes(file: Path, rows: list[_Row]) -> int:
+    """How many classes a list of class indices has."""
+    number, largest = max(((n, int(label)) for n, _, label in rows), key=lambda row: row[1])
+    if largest >= _MOST_CLASSES:
+        raise ValueError(
+            f"{file}:{number}: expected a class index from 0 to {_MOST_CLASSES - 1}, got {largest}"
+        )
+    return largest + 1
 
 
 def _id(path: Path, root: Path) -> str:

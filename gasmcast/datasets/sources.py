@@ -66,8 +66,9 @@ def read_videos(
     if re.match(r'\s*\[\s*\{[^{}]*"id"\s*:', head):
         videos = _required(root, source, "Something-Something V2")
         return read_something_something(source, videos, classes=classes)
-    lines = [line for line in head.splitlines() if line.strip() and not line.startswith("#")]
-    first = lines[0].strip() if lines else ""
+    # As the readers take lines apart: strip, then pass over blank ones and comments.
+    lines = (line.strip() for line in head.split("\n"))
+    first = next((line for line in lines if line and not line.startswith("#")), "")
     if "youtube_id" in next(csv.reader([first], skipinitialspace=True), []):
         return read_kinetics(source, _required(root, source, "Kinetics"), classes=classes)
     if re.fullmatch(r"(train|test)list\d+\.txt", source.name):

@@ -65,7 +65,8 @@ def decode_image(folder: str, name: str) -> Tensor:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(os.path.join(folder, name)) as image:
+        # No other format, whatever the name says: PIL runs another program for some.
+        with Image.open(os.path.join(folder, name), formats=("JPEG", "PNG")) as image:
             mode = image.mode
             pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     # PIL raises SyntaxError for a PNG whose parts do not fit together.

@@ -11,6 +11,8 @@ def test_folders_are_classes(tmp_path):
         "run/deep/c.mkv",
         "run/notes.txt",
         ".cache/x.mp4",
+        "walk/._b.mp4",  # what macOS leaves behind
+        "walk/.thumbs/b.mp4",
         "l.csv",
     )
     touch(tmp_path, *names)

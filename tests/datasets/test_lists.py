@@ -157,6 +157,13 @@ def test_minus_one_is_no_class(tmp_path):
         read_annotation_list(write(tmp_path / "list.txt", "a.mp4 -1\nb.mp4 0\n"))
 
 
+def test_a_number_that_is_no_class(tmp_path):
+    file = write(tmp_path / "list.txt", "a.mp4 0\nb.mp4 20261125134754\n")
+    message = r"list\.txt:2: expected a class index from 0 to 999999, got 20261125134754$"
+    with pytest.raises(ValueError, match=message):
+        read_annotation_list(file)
+
+
 def test_files_that_are_not_lists(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"annotation list .*none\.csv is not there"):
         read_annotation_list(tmp_path / "none.csv")

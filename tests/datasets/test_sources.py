@@ -61,6 +61,7 @@ def test_ucf101(tmp_path, name):
     "text",
     [
         "# mine\n\na.mp4 run\n",
+        " # mine\n a\u2028b.mp4 run\n",
         "label,path\nrun,a.mp4\n",
         "frames/a 30 1\n",
         "a.mp4;1\n",

@@ -103,7 +103,9 @@ def test_only_the_images_asked_for_are_decoded_and_each_once(tmp_path, monkeypat
     (folder / "img_00004.jpg").write_bytes(b"broken")
     opened = []
     decode = Image.open
-    monkeypatch.setattr(Image, "open", lambda path: opened.append(path[-5]) or decode(path))
+    monkeypatch.setattr(
+        Image, "open", lambda path, **options: opened.append(path[-5]) or decode(path, **options)
+    )
     assert counters(read_video(folder, [8, 3, 3, 8])) == [8, 3, 3, 8]
     assert opened == ["3", "8"]
 
@@ -174,6 +176,13 @@ class TestWhatIsWrong:
         (folder / "1.png").write_bytes(data)
         with pytest.raises(VideoReadError, match=r": 1\.png does not decode: "):
             read_video(folder)
+
+    def test_another_format_behind_the_name(self, tmp_path):
+        Image.new("RGB", (4, 4)).save(tmp_path / "1.png", format="EPS")
+        with pytest.raises(
+            VideoReadError, match=r": 1\.png does not decode: cannot identify image"
+        ):
+            read_video(tmp_path)
 
     def test_an_image_too_large_to_be_one(self, tmp_path, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
