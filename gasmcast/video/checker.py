@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -74,6 +75,7 @@ def check_videos(
     Raises:
         ValueError: If a setting is out of range, a path holds a line break, or a file of that name
             is there and is no list of a check.
+        RuntimeError: If the processes cannot start, as where a script lacks that line.
     """
     from tqdm.auto import tqdm
 
@@ -122,6 +124,11 @@ def _read_all(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), _finding(future, limit)
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "the processes that read videos end before they begin: expected the call in a file, "
+            'under if __name__ == "__main__": where the file is a script'
+        ) from error
     finally:
         pool.stop()
         pool.join()

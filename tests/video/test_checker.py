@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pebble
@@ -105,21 +106,20 @@ class TestFindings:
         assert "bad=3" in printed
 
     def test_a_process_that_hangs_or_dies_is_replaced(self, sound, tmp_path, av_with_fits):
-        names = ["1", "hangs", "2", "dies", "3", "hangs_too", "odd", "4", "5"]
+        names = ["1", "hangs", "2", "dies", "3", "odd", "4"]
         paths = [Path(shutil.copy(sound, tmp_path / f"{name}.mp4")) for name in names]
         bad_list = tmp_path / "bad.csv"
         start = time.monotonic()
         summary = check_videos(paths, bad_list, num_workers=2, timeout_seconds=2)
         assert time.monotonic() - start < 60
-        assert (summary.num_videos, summary.num_bad) == (9, 4)
+        assert (summary.num_videos, summary.num_bad) == (7, 3)
         bad, others = found(bad_list)
         assert {Path(path).stem: reason for path, reason in bad.items()} == {
             "hangs": "its process was killed after 6 s without an answer",
-            "hangs_too": "its process was killed after 6 s without an answer",
             "dies": "its process ended with code 7",
             "odd": "RuntimeError: as no library should",
         }
-        assert {Path(path).stem for path in others} == {"1", "2", "3", "4", "5"}
+        assert {Path(path).stem for path in others} == {"1", "2", "3", "4"}
 
     @needs_decord
     def test_where_decord_hangs_pyav_reads_and_the_check_says_so(
@@ -191,7 +191,8 @@ class TestInterruption:
         folder.mkdir()
         for number in range(16):
             shutil.copy(sound, folder / f"slow_{number}.mp4")
-        hanging = Path(shutil.copy(sound, folder / "hangs.mp4"))  # when the end comes
+        # In order of their names: the one that the end finds at work comes in the middle.
+        hanging = Path(shutil.copy(sound, folder / "slow_2_hangs.mp4"))
         bad_list = tmp_path / "bad.csv"
         others = tmp_path / "bad.checked.csv"
         script = tmp_path / "check.py"
@@ -199,11 +200,11 @@ class TestInterruption:
             "import sys\nfrom pathlib import Path\nfrom gasmcast.video import check_videos\n"
             "if __name__ == '__main__':\n"
             "    paths = sorted(Path(sys.argv[1]).iterdir())\n"
-            "    print(check_videos(paths, sys.argv[2], num_workers=2).num_read)\n"
+            "    check_videos(paths, sys.argv[2], num_workers=1)\n"
         )
         command = [sys.executable, str(script), str(folder), str(bad_list)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
-            assert wait_until(lambda: others.exists() and len(rows(others)) > 3, 60)
+            assert wait_until(lambda: others.exists() and len(rows(others)) == 1 + 9, 60)
             children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
             run.send_signal(signal.SIGKILL)
         assert children
@@ -211,10 +212,8 @@ class TestInterruption:
             assert wait_until(lambda child=child: ended(child))
         hanging.unlink()
         kept = others.read_bytes()
-        first = len(rows(others)) - 1
-        assert 3 <= first < 16
-        again = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert int(again.stdout) == 16 - first
+        again = check_videos(folder.iterdir(), bad_list, num_workers=1)
+        assert (again.num_videos, again.num_read) == (16, 7)
         assert others.read_bytes().startswith(kept)
         assert len(found(bad_list)[1]) == 16
 
@@ -240,7 +239,6 @@ class TestInterruption:
                 check_videos(paths, tmp_path / "bad.csv", num_workers=2)
         assert not pools[0]._pool_manager.worker_manager.workers
         assert len(found(tmp_path / "bad.csv")[1]) == 1
-        assert check_videos(paths, tmp_path / "bad.csv", num_workers=2).num_read == 11
 
 
 names = st.text(
@@ -320,6 +318,32 @@ def test_few_videos_wait_in_the_pool(monkeypatch, tmp_path):
     monkeypatch.setattr(pebble, "ProcessPool", Pool)
     paths = (f"{number}.mp4" for number in range(999))
     assert check_videos(paths, tmp_path / "bad.csv", num_workers=3).num_read == 999
+
+
+def test_processes_that_cannot_start_list_nothing(monkeypatch, tmp_path):
+    """What a script without the main guard brings about: its processes run it again, and end."""
+
+    class Pool:
+        def __init__(self, max_workers, **options):
+            pass
+
+        def schedule(self, function, args, timeout):
+            future = Future()
+            future.set_exception(BrokenProcessPool("All workers expired"))
+            return future
+
+        def stop(self):
+            pass
+
+        join = stop
+
+    monkeypatch.setattr(pebble, "ProcessPool", Pool)
+    message = (
+        r"^the processes that read videos end before they begin: expected the call in a file, "
+    )
+    with pytest.raises(RuntimeError, match=message):
+        check_videos(["a.mp4"], tmp_path / "bad.csv")
+    assert found(tmp_path / "bad.csv") == ({}, {})
 
 
 class TestCallersMistakes:
