@@ -69,8 +69,7 @@ def decode_image(folder: str, name: str) -> Tensor:
         with Image.open(os.path.join(folder, name), formats=("JPEG", "PNG")) as image:
             mode = image.mode
             pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    # PIL raises SyntaxError for a PNG whose parts do not fit together.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # of a damaged picture or its EXIF PIL raises anything
         raise VideoReadError(folder, f"{name} does not decode: {error}") from error
     if mode.startswith(("I", "F")):  # which PIL cuts off at 255
         raise VideoReadError(folder, f"expected 8 bits a colour, got {name} of PIL's mode {mode}")

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -176,6 +177,24 @@ class TestWhatIsWrong:
         (folder / "1.png").write_bytes(data)
         with pytest.raises(VideoReadError, match=r": 1\.png does not decode: "):
             read_video(folder)
+
+    @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+    def test_whatever_is_damaged_in_exif_raises_the_one_error_or_none(self, tmp_path):
+        image = Image.new("RGB", (4, 4))
+        exif = image.getexif()
+        exif[0x0112], exif[0x011A] = 6, 72.0  # a quarter turn, dots an inch
+        image.save(tmp_path / "1.jpg", exif=exif)
+        sound = (tmp_path / "1.jpg").read_bytes()
+        begin = sound.index(b"Exif")
+        read = 0
+        for place in range(begin, begin + 50):
+            for value in range(14):  # types of entries, and what else may be small
+                data = bytearray(sound)
+                data[place] = value
+                (tmp_path / "1.jpg").write_bytes(data)
+                with suppress(VideoReadError):
+                    read += read_video(tmp_path, [0]).num_frames
+        assert read > 100
 
     def test_another_format_behind_the_name(self, tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / "1.png", format="EPS")
