@@ -93,8 +93,8 @@ class Manifest:
         for name in self.ids:
             # Names of files can hold bytes that are no text, which JSON would take and safetensors
             # would not.
-            if not name or not name.isprintable():
-                raise ValueError(f"a clip's id must be printable text, got {name!r}")
+            if not name or any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise ValueError(f"a clip's id must be text that UTF-8 can write, got {name!r}")
         for label in self.labels:
             if not 0 <= label < len(self.classes):
                 raise ValueError(
@@ -153,7 +153,10 @@ class Manifest:
             raise FeatureStoreError(f"{file} must be of the format {FORMAT!r}, got {found!r}")
         digest = content.pop("digest", None)
         if digest != xxhash.xxh3_128_hexdigest(_canonical({"format": FORMAT, **content})):
-            raise FeatureStoreError(f"{file} is damaged: its checksum does not fit its content")
+            raise FeatureStoreError(
+                f"{file} is damaged: its checksum does not fit its content; delete it, "
+                "and the extraction that made the store writes it again"
+            )
         streams = {
             name: Stream(tuple(stream["shape"]), stream["dtype"])
             for name, stream in content["streams"].items()

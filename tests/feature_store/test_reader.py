@@ -1,7 +1,12 @@
 """Any clip from any process; whatever is damaged is one error with clip and shard."""
 
+import json
+import os
 import pickle
 import random
+import struct
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,6 +77,34 @@ def test_one_view(store):
             one = read.read(6, view)[name]
             assert one.shape == stream.shape
             assert torch.equal(one, read[6][name][view])
+
+
+def test_a_view_that_is_not_there(store):
+    for view in (2, -1):
+        with pytest.raises(IndexError, match=f"view {view} is out of range for 2 views of each"):
+            FeatureStore(store).read(6, view)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+def test_more_shards_than_a_process_may_open_files(tmp_path):
+    import resource
+
+    read = FeatureStore(fill(tmp_path, manifest(40, clips_per_shard=1)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = os.dup(0)  # the lowest number that is free
+    os.close(used)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, hard))
+        records = [read[number] for number in range(40)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert torch.equal(records[39]["motion"].float(), record(39, read.manifest)["motion"])
+
+
+def test_a_record_holds_on_to_its_own_bytes_only(store):
+    """Whoever sends or saves one does not take the whole shard along."""
+    motion = FeatureStore(store)[4]["motion"]
+    assert motion.untyped_storage().nbytes() == motion.numel() * motion.itemsize
 
 
 def test_writing_to_a_record_leaves_the_file_alone(store):
@@ -154,7 +187,28 @@ class TestDamage:
         self.one_damage(store, 2, "")
         good, errors = self.read_all(store)
         assert (good, sorted(errors)) == ([0, 1, 2, 3, 4, 5, 9], [6, 7, 8])
-        assert "cut off" in str(errors[6]) or "cannot be opened" in str(errors[6])
+        assert "cut off" in str(errors[6])
+
+    @pytest.mark.parametrize("entry", [None, [], {"data_offsets": [None, "x"]}, {"dtype": 3}])
+    def test_a_header_that_is_another(self, store, entry):
+        file = shard(store, 1)
+        content = file.read_bytes()
+        (size,) = struct.unpack_from("<Q", content)
+        header = json.loads(content[8 : 8 + size])
+        key = "folder/clip 3/motion"
+        header[key] = {**header[key], **entry} if isinstance(entry, dict) else entry
+        changed = json.dumps(header, separators=(",", ":")).encode()
+        file.write_bytes(struct.pack("<Q", len(changed)) + changed + content[8 + size :])
+        self.one_damage(store, 1, "its content is damaged")
+        with pytest.raises(DamagedRecordError, match="'folder/clip 3/motion'"):
+            FeatureStore(store)[4]
+
+    @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails")
+    def test_a_disk_that_fails(self, store):
+        file = shard(store, 1)
+        file.unlink()
+        file.symlink_to("/proc/self/mem")  # opens, and cannot be read at its beginning
+        self.one_damage(store, 1, "the file cannot be read: [Errno 5]")
 
     def test_a_missing_shard(self, store):
         shard(store, 3).unlink()

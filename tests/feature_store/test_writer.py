@@ -82,6 +82,14 @@ def test_another_store_in_the_folder_is_refused(store):
     assert files(store) == before
 
 
+def test_a_lost_manifest_is_written_again(store):
+    before = files(store)
+    (store / "manifest.json").unlink()
+    assert FeatureStoreWriter(store, manifest()).pending() == []
+    assert files(store) == before
+    assert verify_store(store) == []
+
+
 def test_clips_without_features_are_noted(tmp_path):
     plan = manifest()
     fill(tmp_path, plan, failed=("folder/clip 4", "folder/clip 9"))
