@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import xxhash
 
-from gasmcast.feature_store.errors import FeatureStoreError
-from gasmcast.feature_store.files import write_new
+from gasmcast.feature_store.errors import FeatureStoreError, not_written
+from gasmcast.whole_file import whole_file
 
 MANIFEST = "manifest.json"
 FORMAT = "gasmcast feature store 1"
@@ -132,7 +132,17 @@ class Manifest:
     def save(self, folder: Path) -> bool:
         """Write it to a folder that has none. Returns whether this call did."""
         content = {**self._content(), "digest": self.digest}
-        return write_new(folder / MANIFEST, json.dumps(content, ensure_ascii=True).encode())
+        file = folder / MANIFEST
+        try:
+            if not file.exists():
+                with whole_file(file, new=True) as opened:
+                    opened.write(json.dumps(content).encode())
+                return True
+        except FileExistsError:
+            pass  # another process was faster
+        except OSError as error:
+            raise not_written(error) from error
+        return False
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
