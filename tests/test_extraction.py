@@ -102,8 +102,8 @@ def test_random_views_are_those_of_training(videos, tmp_path):
         ({"weights": 1}, r"fingerprint.semantic.weights: '\w+' and '\w+'"),
         ({"sampling": FrameSampling(clips=2)}, "fingerprint.sampling.clips: 1 and 2"),
         ({"sampling": FrameSampling(stride=1)}, "fingerprint.sampling.stride: None and 1"),
-        ({"crops": 3}, "fingerprint.transform.crops: 1 and 3"),
-        ({"random_views": 1}, "fingerprint.transform.random_views: 'nothing' and 1"),
+        ({"crops": 3}, r"fingerprint.transform\[2\]: .*CenterCrop.* and .*_ThreeCrops"),
+        ({"random_views": 1}, "fingerprint.random_views: None and {'number': 1, 'seed': 0}"),
         ({"dtype": "bfloat16"}, "streams.semantic.dtype: 'float16' and 'bfloat16'"),
         ({"autocast": "bfloat16"}, "fingerprint.autocast: None and 'bfloat16'"),
         ({"clips_per_shard": 5}, "clips_per_shard: 4 and 5"),
@@ -115,6 +115,21 @@ def test_other_features_never_get_into_the_same_store(videos, tmp_path, options,
     with pytest.raises(FeatureStoreError, match=difference):
         extract(videos, tmp_path, **options)
     assert files(tmp_path) == before
+
+
+def test_what_random_views_depend_on(videos, tmp_path, monkeypatch):
+    extract(videos, tmp_path, random_views=1)
+    for options, difference in (
+        ({"seed": 1}, "fingerprint.random_views.seed: 0 and 1"),
+        ({"augmentation": {"min_scale": 0.3}}, r"transform\[1\]: .*scale=\(0.5, .*scale=\(0.3, "),
+    ):
+        with pytest.raises(FeatureStoreError, match=difference):
+            extract(videos, tmp_path, random_views=1, **options)
+    extract(videos, tmp_path, random_views=1, augmentation={"min_scale": 0.5})  # the default
+    # A release whose defaults are others.
+    monkeypatch.setitem(train_transform.__kwdefaults__, "color_jitter", 0.1)
+    with pytest.raises(FeatureStoreError, match=r"transform\[2\]: .*ColorJitter"):
+        extract(videos, tmp_path, random_views=1)
 
 
 def test_other_videos_never_get_into_the_same_store(videos, tmp_path):
@@ -202,6 +217,7 @@ def test_a_full_disk_loses_nothing_that_is_written(videos, tmp_path, monkeypatch
         ({"random_views": 2, "crops": 3}, "random_views=2, clips=1, crops=3"),
         ({"random_views": -1}, "random_views must be a number of views .* got random_views=-1"),
         ({"augmentation": {"min_scale": 0.3}}, "augmentation is for random views, got {'min_scale"),
+        ({"max_unreadable": 50}, "max_unreadable must be between 0 and 1, got 50"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"worker": 2, "workers": 2}, "worker must be between 0 and 1, got 2"),
         ({"dtype": "int8"}, "dtype must be one of float16, bfloat16, float32, got 'int8'"),

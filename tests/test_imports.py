@@ -12,6 +12,7 @@ ROOT = Path(gasmcast.__file__).parent
 # A room may import from itself and from these rooms of gasmcast.
 ALLOWED = {
     "positions": set(),
+    "seeds": set(),
     "whole_file": set(),
     "video": set(),
     "transforms": set(),
@@ -19,11 +20,19 @@ ALLOWED = {
     "extractors": {"positions"},
     "nn": {"positions", "graphs"},
     "model": {"extractors", "nn", "positions"},
-    "datasets": {"video", "whole_file"},
+    "datasets": {"seeds", "video", "whole_file"},
     "visualization": {"graphs", "video", "transforms"},
-    "feature_store": {"whole_file"},
+    "feature_store": {"seeds", "whole_file"},
     "extraction": {"datasets", "extractors", "feature_store", "transforms", "video"},
-    "training": {"model", "datasets", "feature_store", "transforms", "video", "whole_file"},
+    "training": {
+        "model",
+        "datasets",
+        "feature_store",
+        "seeds",
+        "transforms",
+        "video",
+        "whole_file",
+    },
 }
 
 

@@ -306,6 +306,13 @@ class TestDataset:
         by_clip = [views(0)[place::10] for place in range(10)]
         assert all(0 < sum(drawn) < 20 for drawn in by_clip)  # another one from epoch to epoch
 
+    def test_samples_are_asked_for_as_they_are_counted(self, store):
+        read = FeatureStore(store)
+        with pytest.raises(ValueError, match=r"by \(epoch, index\) in training, got 3"):
+            FeatureDataset(read, training=True)[3]
+        with pytest.raises(ValueError, match=r"by an index in evaluation, got \(0, 3\)"):
+            FeatureDataset(read)[0, 3]
+
     def test_damage_does_not_raise(self, tmp_path):
         fill(tmp_path, manifest(), failed=("folder/clip 4",))
         shard(tmp_path, 0).write_bytes(b"")
