@@ -45,8 +45,9 @@ class Motions(Dataset):
         return self.store[self.keys[place]]["motion"]
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
-@pytest.mark.parametrize("opened_before", [False, True])
+@pytest.mark.parametrize(
+    ("start_method", "opened_before"), [("fork", False), ("fork", True), ("spawn", True)]
+)
 def test_workers_read_for_themselves(store, start_method, opened_before):
     read = FeatureStore(store)
     if opened_before:
