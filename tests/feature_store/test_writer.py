@@ -202,29 +202,53 @@ def test_what_killed_writers_left_is_tidied_up(tmp_path, store):
     assert files(tmp_path / "new") == files(store)
 
 
+LARGE = {"semantic": Stream((196, 768)), "motion": Stream((8, 512))}
+
+
+def start(target, *args):
+    """A process of its own. A fork has imported torch already; of its threads it has none."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def die_in_a_write(folder, plan):
+    """The system ends this process when it has written so many bytes of a file, as a kill would."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    fill(folder, plan)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files there")
+def test_killed_in_the_middle_of_a_write_it_goes_on(tmp_path, one_thread):
+    plan = manifest(3, streams=LARGE)
+    process = start(die_in_a_write, tmp_path / "stopped", plan)
+    process.join()
+    assert process.exitcode == -signal.SIGXFSZ
+    (half,) = (tmp_path / "stopped" / "shards").iterdir()
+    assert half.stat().st_size == 100_000
+    assert FeatureStore(tmp_path / "stopped").missing == (0,)
+    fill(tmp_path / "stopped", plan)
+    assert files(tmp_path / "stopped") == files(fill(tmp_path / "whole", plan))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 def test_killed_at_random_it_goes_on_and_comes_out_the_same(tmp_path, one_thread):
-    plan = manifest(90, streams={"semantic": Stream((196, 768)), "motion": Stream((8, 512))})
-
-    def start(name):
-        # A fork has imported torch already; of its threads it has none.
-        process = multiprocessing.get_context("fork").Process(
-            target=fill, args=(tmp_path / name, plan)
-        )
-        process.start()
-        return process
-
+    plan = manifest(90, streams=LARGE)
     begin = time.monotonic()
-    start("whole").join()
+    start(fill, tmp_path / "whole", plan).join()
     seconds = time.monotonic() - begin
     draw, stopped = random.Random(0), 0
     for _ in range(8):
-        process = start("stopped")
+        process = start(fill, tmp_path / "stopped", plan)
         time.sleep(seconds * draw.uniform(0.02, 0.25))
         process.kill()
         process.join()
         stopped += process.exitcode == -signal.SIGKILL
-    process = start("stopped")
+    process = start(fill, tmp_path / "stopped", plan)
     process.join()
     assert process.exitcode == 0
     assert stopped >= 2
