@@ -69,12 +69,13 @@ def main(
         max_unreadable: Share of the videos that may be unreadable.
         trainer: Arguments of lightning.Trainer, such as {devices: 8, precision: bf16-mixed}.
     """
-    views = evaluation_views(protocol, clips=clips, crops=crops, stride=stride)
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
     model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
+    frames = {"num_frames": model.num_frames}
+    views = evaluation_views(protocol, **frames, clips=clips, crops=crops, stride=stride)
     if (test / "manifest.json").is_file():
-        if bad_files is not None or views != evaluation_views():
+        if bad_files is not None or views != evaluation_views(**frames):
             raise ValueError(
                 f"{test} is a feature store: its views were chosen when it was made, and bad_files "
                 "are for videos"
@@ -99,7 +100,7 @@ def main(
             backend=backend,
             timeout_seconds=timeout_seconds,
         )
-        described = f"{views.clips} clips x {views.crops} crops"
+        described = f"{views.sampling.clips} clips x {views.crops} crops"
     if check_labels is not None:
         check_classes(data.classes, check_labels)
     report = evaluate(model, data, max_unreadable=max_unreadable, trainer=trainer)

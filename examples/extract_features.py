@@ -30,7 +30,6 @@ from gasmcast.datasets import check_classes
 from gasmcast.extraction import TooManyUnreadableClips, extract_features
 from gasmcast.feature_store import FeatureStore, FeatureStoreError, verify_store
 from gasmcast.training import evaluation_views
-from gasmcast.video import FrameSampling
 
 
 def main(
@@ -107,18 +106,15 @@ def main(
         raise ValueError(f"{videos} is a feature store: expected videos")
     if check_labels is not None:
         check_classes(listed.classes, check_labels)
-    views = evaluation_views(protocol, clips=clips, crops=crops, stride=stride)
-    if views.num_frames not in (None, model.num_frames):
-        raise ValueError(
-            f"protocol {protocol!r} takes clips of {views.num_frames} frames, got "
-            f"model.num_frames={model.num_frames}"
-        )
+    views = evaluation_views(
+        protocol, num_frames=model.num_frames, clips=clips, crops=crops, stride=stride
+    )
     place = launched()
     store = extract_features(
         listed,
         output,
         *build_extractors(model, seed),
-        sampling=FrameSampling(model.num_frames, views.stride, views.clips),
+        sampling=views.sampling,
         crops=views.crops,
         random_views=random_views,
         augmentation=augmentation,

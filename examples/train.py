@@ -316,7 +316,7 @@ def build_data(
             validation,
             image_size=model.image_size,
             num_frames=model.num_frames,
-            views=evaluation_views(**asdict(evaluation)),
+            views=evaluation_views(num_frames=model.num_frames, **asdict(evaluation)),
             seed=seed,
             flip=None if flip is None else mirrored_classes(train.classes, swaps),
             **asdict(loader),

@@ -107,6 +107,8 @@ def extract_features(
         )
     if augmentation and not random_views:
         raise ValueError(f"augmentation is for random views, got {dict(augmentation)} without any")
+    if not 0 <= max_unreadable <= 1:
+        raise ValueError(f"max_unreadable must be between 0 and 1, got {max_unreadable}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if autocast not in (None, "bfloat16", "float16"):
@@ -116,13 +118,10 @@ def extract_features(
     for extractor in extractors.values():
         extractor.to(device).eval()
     num_views = random_views or sampling.clips * crops
-    augmentation = dict(augmentation or {})
     if random_views:
-        transform = train_transform(image_size, dtype=torch.uint8, **augmentation)
-        views = {"random_views": random_views, "seed": seed, "augmentation": augmentation}
+        transform = train_transform(image_size, dtype=torch.uint8, **(augmentation or {}))
     else:
         transform = eval_transform(image_size, crops=crops, dtype=torch.uint8)
-        views = {"crops": crops}
     compute = partial(_compute, extractors, device, autocast)
     manifest = Manifest(
         ids=tuple(record.id for record in videos.records),
@@ -136,7 +135,9 @@ def extract_features(
         fingerprint={
             **{name: extractor.fingerprint() for name, extractor in extractors.items()},
             "sampling": asdict(sampling),
-            "transform": {"image_size": image_size, **views},
+            # As it is, with the defaults of today: those of tomorrow may be others.
+            "transform": repr(transform).splitlines(),
+            "random_views": {"number": random_views, "seed": seed} if random_views else None,
             "autocast": autocast,
         },
         clips_per_shard=clips_per_shard,

@@ -12,17 +12,27 @@ ROOT = Path(gasmcast.__file__).parent
 # A room may import from itself and from these rooms of gasmcast.
 ALLOWED = {
     "positions": set(),
+    "seeds": set(),
+    "whole_file": set(),
     "video": set(),
     "transforms": set(),
     "graphs": {"positions"},
     "extractors": {"positions"},
     "nn": {"positions", "graphs"},
     "model": {"extractors", "nn", "positions"},
-    "datasets": {"video"},
+    "datasets": {"seeds", "video", "whole_file"},
     "visualization": {"graphs", "video", "transforms"},
-    "feature_store": set(),
+    "feature_store": {"seeds", "whole_file"},
     "extraction": {"datasets", "extractors", "feature_store", "transforms", "video"},
-    "training": {"model", "datasets", "feature_store", "transforms", "video"},
+    "training": {
+        "model",
+        "datasets",
+        "feature_store",
+        "seeds",
+        "transforms",
+        "video",
+        "whole_file",
+    },
 }
 
 

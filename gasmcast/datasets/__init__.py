@@ -17,10 +17,10 @@ from gasmcast.datasets.rendered import (
     render_clip,
     write_rendered_dataset,
 )
-from gasmcast.datasets.seeds import derive_seed
 from gasmcast.datasets.something_something import read_something_something
 from gasmcast.datasets.sources import read_videos
 from gasmcast.datasets.ucf101 import read_ucf101
+from gasmcast.seeds import derive_seed
 
 __all__ = [
     "APPEARANCES",

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from gasmcast.datasets.annotations import LabeledVideos
-from gasmcast.datasets.seeds import derive_seed
+from gasmcast.seeds import derive_seed
 from gasmcast.video import FrameSampling, VideoReadError, read_video
 
 

@@ -40,6 +40,7 @@ from types import MappingProxyType
 import torch
 
 from gasmcast.datasets import _scene
+from gasmcast.whole_file import whole_file
 
 MOTIONS: tuple[str, ...] = (
     "left_to_right",
@@ -359,14 +360,8 @@ def _encode(frames: torch.Tensor, codec: _Codec, fps: int) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that is either complete or not there."""
-    # Named after the process: two that fill one folder must not write into each other's file.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def _with_progress(clips: list[RenderedClip], progress: bool) -> Iterable[RenderedClip]:

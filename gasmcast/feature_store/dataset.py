@@ -1,14 +1,13 @@
 """The records of a store as samples to train on and to evaluate."""
 
-import struct
 from collections.abc import Mapping
 from typing import Any
 
-import xxhash
 from torch.utils.data import Dataset
 
 from gasmcast.feature_store.errors import DamagedRecordError, FeatureStoreError
 from gasmcast.feature_store.reader import FeatureStore
+from gasmcast.seeds import derive_seed
 
 
 class FeatureDataset(Dataset):
@@ -26,6 +25,7 @@ class FeatureDataset(Dataset):
 
     Raises:
         FeatureStoreError: Shards are missing.
+        ValueError: When asked for, a sample that is not counted as said above.
     """
 
     def __init__(self, store: FeatureStore, *, training: bool = False, seed: int = 0) -> None:
@@ -57,12 +57,13 @@ class FeatureDataset(Dataset):
         return len(self.store)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        view = None
-        index = key
+        if isinstance(key, tuple) != self.training:
+            expected = "(epoch, index) in training" if self.training else "an index in evaluation"
+            raise ValueError(f"a sample is asked for by {expected}, got {key!r}")
+        view, index = None, key
         if self.training:
             epoch, index = key
-            drawn = xxhash.xxh3_64_intdigest(struct.pack("<3q", self.seed, epoch, index))
-            view = drawn % self.store.num_views
+            view = derive_seed(self.seed, epoch, index) % self.store.num_views
         try:
             record = self.store.read(index, view)
         except DamagedRecordError as error:

@@ -5,6 +5,14 @@ class FeatureStoreError(Exception):
     """A store cannot be opened, continued, written or read; the message says why."""
 
 
+def not_written(error: OSError) -> FeatureStoreError:
+    """What a file that cannot be written means for the store."""
+    return FeatureStoreError(
+        f"{error.filename} could not be written: {error.strerror}; what is in the store is whole, "
+        "and the same command goes on from there"
+    )
+
+
 class DamagedRecordError(FeatureStoreError):
     """The features of a clip are missing or damaged on disk.
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import xxhash
 
-from gasmcast.feature_store.errors import FeatureStoreError
-from gasmcast.feature_store.files import write_new
+from gasmcast.feature_store.errors import FeatureStoreError, not_written
+from gasmcast.whole_file import whole_file
 
 MANIFEST = "manifest.json"
 FORMAT = "gasmcast feature store 1"
@@ -93,8 +93,8 @@ class Manifest:
         for name in self.ids:
             # Names of files can hold bytes that are no text, which JSON would take and safetensors
             # would not.
-            if not name or not name.isprintable():
-                raise ValueError(f"a clip's id must be printable text, got {name!r}")
+            if not name or any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise ValueError(f"a clip's id must be text that UTF-8 can write, got {name!r}")
         for label in self.labels:
             if not 0 <= label < len(self.classes):
                 raise ValueError(
@@ -132,7 +132,17 @@ class Manifest:
     def save(self, folder: Path) -> bool:
         """Write it to a folder that has none. Returns whether this call did."""
         content = {**self._content(), "digest": self.digest}
-        return write_new(folder / MANIFEST, json.dumps(content, ensure_ascii=True).encode())
+        file = folder / MANIFEST
+        try:
+            if not file.exists():
+                with whole_file(file, new=True) as opened:
+                    opened.write(json.dumps(content).encode())
+                return True
+        except FileExistsError:
+            pass  # another process was faster
+        except OSError as error:
+            raise not_written(error) from error
+        return False
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
@@ -153,7 +163,10 @@ class Manifest:
             raise FeatureStoreError(f"{file} must be of the format {FORMAT!r}, got {found!r}")
         digest = content.pop("digest", None)
         if digest != xxhash.xxh3_128_hexdigest(_canonical({"format": FORMAT, **content})):
-            raise FeatureStoreError(f"{file} is damaged: its checksum does not fit its content")
+            raise FeatureStoreError(
+                f"{file} is damaged: its checksum does not fit its content; delete it, "
+                "and the extraction that made the store writes it again"
+            )
         streams = {
             name: Stream(tuple(stream["shape"]), stream["dtype"])
             for name, stream in content["streams"].items()

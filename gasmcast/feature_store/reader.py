@@ -98,8 +98,15 @@ class FeatureStore:
 
         Args:
             clip: Its number or its id.
-            view: The view; None for all, ``[V, *shape]``. It must be below ``num_views``.
+            view: The view, from 0; None for all, ``[V, *shape]``.
+
+        Raises:
+            DamagedRecordError: Its features are missing or damaged, or it never had any.
+            IndexError: There is no clip or no view of this number.
+            KeyError: There is no clip of this id.
         """
+        if view is not None and not 0 <= view < self.num_views:
+            raise IndexError(f"view {view} is out of range for {self.num_views} views of each clip")
         number = self._number(clip)
         shard = number // self.manifest.clips_per_shard
         opened = self._open.get(shard) or self._open_shard(shard, number)

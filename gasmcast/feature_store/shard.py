@@ -1,14 +1,16 @@
 """One file of a store: the records of some clips as safetensors, its checksum in its name."""
 
+import hashlib
 import json
-import mmap
+import os
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 import xxhash
 from safetensors.torch import save
@@ -59,13 +61,14 @@ class OpenShard:
     """A shard file mapped into memory.
 
     Attributes:
-        map: The whole file. It is private to the process: what is written to it stays there.
+        map: uint8, the bytes of the whole file. It is private to the process: what is written to it
+            stays there.
         offsets: Of each clip by id, where the tensors of its streams begin, in the order of the
             manifest's streams.
         failed: Why the clips without features have none, by id.
     """
 
-    map: mmap.mmap
+    map: np.ndarray
     offsets: Mapping[str, tuple[int, ...]]
     failed: Mapping[str, str]
 
@@ -78,12 +81,15 @@ def open_shard(path: Path, manifest: Manifest, shard: int) -> OpenShard:
     """
     try:
         with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            size = os.fstat(file.fileno()).st_size
+            header, begin = _header(file, size)
+        # Python's own map keeps its file open until it is closed, and a large store has more shards
+        # than a process may have open files. That of torch does not.
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
     except FileNotFoundError:
         raise ShardError("the file is missing") from None
-    except (OSError, ValueError) as error:  # ValueError: an empty file
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's, from the map
         raise ShardError(f"the file cannot be opened: {error}") from error
-    header, begin = _header(mapped)
     metadata = _metadata(header)
     if metadata["store"] != manifest.digest:
         raise ShardError("it belongs to another store, whose manifest differs from this one's")
@@ -91,8 +97,8 @@ def open_shard(path: Path, manifest: Manifest, shard: int) -> OpenShard:
     clips = [manifest.ids[number] for number in manifest.clips_of(shard)]
     clips = [clip for clip in clips if clip not in failed]
     length = begin + len(clips) * manifest.bytes_per_clip
-    if len(mapped) != length:
-        raise ShardError(f"the file is cut off: expected {length} bytes, got {len(mapped)}")
+    if size != length:
+        raise ShardError(f"the file is cut off: expected {length} bytes, got {size}")
     offsets = {
         clip: tuple(
             begin + _offset(header, f"{clip}/{name}", stream, manifest.num_views, length - begin)
@@ -111,32 +117,31 @@ def check_sum(path: Path) -> None:
     """
     expected = parse_name(path.name)[1]
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-            found = xxhash.xxh3_64_hexdigest(whole)
+        # Read, not mapped: what a bad disk cannot give is then an error, and not the process's end.
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, xxhash.xxh3_64).hexdigest()
     except FileNotFoundError:
         raise ShardError("the file is missing") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ShardError(f"the file cannot be read: {error}") from error
     if found != expected:
         raise ShardError(f"its content is damaged: checksum {found} instead of {expected}")
 
 
-def _header(mapped: mmap.mmap) -> tuple[dict[str, Any], int]:
+def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     """The JSON at the beginning of a safetensors file, and where the numbers begin."""
-    if len(mapped) < 8:
-        raise ShardError(f"the file is cut off: {len(mapped)} bytes")
-    (size,) = struct.unpack_from("<Q", mapped)
-    if 8 + size > len(mapped):
-        raise ShardError(
-            f"the file is cut off or damaged: a header of {size} bytes in {len(mapped)}"
-        )
+    if size < 8:
+        raise ShardError(f"the file is cut off: {size} bytes")
+    (length,) = struct.unpack("<Q", file.read(8))
+    if 8 + length > size:
+        raise ShardError(f"the file is cut off or damaged: a header of {length} bytes in {size}")
     try:
-        header = json.loads(mapped[8 : 8 + size])
+        header = json.loads(file.read(length))
     except ValueError as error:
         raise ShardError(f"its header is damaged: {error}") from error
     if not isinstance(header, dict):
         raise ShardError("its header is damaged: it is no object")
-    return header, 8 + size
+    return header, 8 + length
 
 
 def _metadata(header: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +159,7 @@ def _offset(header: dict[str, Any], key: str, stream: Stream, num_views: int, mo
         raise ShardError(f"it lacks {key!r}")
     try:
         found = {"dtype": entry["dtype"], "shape": entry["shape"]}
-        begin, end = entry["data_offsets"]
+        begin, end = map(int, entry["data_offsets"])
     except (KeyError, TypeError, ValueError) as error:
         raise ShardError(f"its header is damaged at {key!r}") from error
     size = num_views * stream.bytes_per_view

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gasmcast.feature_store.errors import FeatureStoreError
-from gasmcast.feature_store.files import PART, write_whole
-from gasmcast.feature_store.manifest import Manifest
+from gasmcast.feature_store.errors import FeatureStoreError, not_written
+from gasmcast.feature_store.manifest import MANIFEST, Manifest
 from gasmcast.feature_store.shard import SHARDS, encode, parse_name, shard_name
+from gasmcast.whole_file import leftovers, whole_file
 
 
 class FeatureStoreWriter:
@@ -55,7 +55,7 @@ class FeatureStoreWriter:
         except OSError as error:
             raise FeatureStoreError(f"{self.folder} cannot be made: {error}") from error
         if not manifest.save(self.folder):
-            for part in self.folder.glob(f"*{PART}"):  # of a process that was killed at it
+            for part in leftovers(self.folder, MANIFEST):
                 part.unlink(missing_ok=True)
             there = Manifest.load(self.folder)
             if there.digest != manifest.digest:
@@ -117,11 +117,12 @@ class FeatureStoreWriter:
         }
         content = encode(self.manifest, converted, failed)
         try:
-            write_whole(self.folder / SHARDS / shard_name(shard, content), content)
-        except FeatureStoreError:
-            # Another writer of this shard was first and has tidied up after itself.
+            with whole_file(self.folder / SHARDS / shard_name(shard, content)) as file:
+                file.write(content)
+        except OSError as error:
+            # Another writer of this shard may have been first and tidied up after itself.
             if shard not in shard_files(self.folder):
-                raise
+                raise not_written(error) from error
         self._tidy(shard)
 
     def _convert(self, clip: str, name: str, streams: Mapping[str, Tensor]) -> Tensor:
@@ -142,11 +143,10 @@ class FeatureStoreWriter:
 
     def _tidy(self, shard: int) -> None:
         """Keep one file of a shard, and nothing of writers that were killed at it."""
-        files = sorted((self.folder / SHARDS).glob(f"{shard:05}-*"))
-        whole = [file for file in files if parse_name(file.name)]
-        for file in files:
-            if file in whole[1:] or file.name.endswith(PART):
-                file.unlink(missing_ok=True)
+        name = f"{shard:05}-*.safetensors"
+        more = sorted((self.folder / SHARDS).glob(name))[1:]
+        for file in (*more, *leftovers(self.folder / SHARDS, name)):
+            file.unlink(missing_ok=True)
 
 
 def shard_files(folder: Path) -> dict[int, Path]:

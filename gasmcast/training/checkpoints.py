@@ -1,6 +1,5 @@
 """Checkpoints of a run: when they are written, and that they are never half written."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from gasmcast.whole_file import leftovers, whole_file
 
 
 class RunCheckpoints(Checkpoint):
@@ -80,7 +81,7 @@ class RunCheckpoints(Checkpoint):
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes beside a checkpoint, then renames over it: a kill at any moment leaves a whole one.
+    """Writes beside a checkpoint, then renames over it: whatever happens leaves a whole one.
 
     (Lightning's own way writes to the system's folder for temporary files, and copies from there
     where that is another file system.)
@@ -89,12 +90,20 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint, whole or not at all."""
+        """Write a checkpoint, whole or not at all.
+
+        Raises:
+            OSError: It could not be written, such as on a full disk.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())  # before the name points to it, also where the power fails
-        partial.replace(path)
+        for left in leftovers(path.parent, path.name):
+            left.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # torch's own complaint hides that the disk is full.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise

@@ -1,6 +1,7 @@
 """Datasets to batches, for the Lightning trainer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -168,7 +169,8 @@ class VideoDataModule(ActionDataModule):
         num_frames: Frames T of a clip.
         stride: Frames from one frame of a training clip to the next; None: one of each of equal
             bins.
-        views: Views of each test video. Validation takes one view, sampled likewise.
+        views: Views of each test video; None: one clip of bin centres, the centre crop. Validation
+            takes one view, sampled likewise.
         batch_size: Videos of a batch, in each process.
         num_workers: Processes that decode, for each training process; 0: decode in the training
             process itself.
@@ -193,7 +195,7 @@ class VideoDataModule(ActionDataModule):
         image_size: int = 224,
         num_frames: int = 16,
         stride: int | None = None,
-        views: EvaluationViews = EvaluationViews(),  # noqa: B008 - frozen
+        views: EvaluationViews | None = None,
         batch_size: int = 8,
         num_workers: int = 2,
         seed: int = 0,
@@ -204,9 +206,11 @@ class VideoDataModule(ActionDataModule):
         backend: str = "auto",
         timeout_seconds: float = 60.0,
     ):
-        if views.num_frames not in (None, num_frames):
+        views = views or EvaluationViews(FrameSampling(num_frames))
+        if views.sampling.num_frames != num_frames:
             raise ValueError(
-                f"these views are clips of {views.num_frames} frames, got num_frames={num_frames}"
+                f"these views are clips of {views.sampling.num_frames} frames, got "
+                f"num_frames={num_frames}"
             )
         augment = train_transform(
             image_size,
@@ -232,12 +236,12 @@ class VideoDataModule(ActionDataModule):
             clips(
                 test,
                 eval_transform(image_size, crops=views.crops, dtype=torch.uint8),
-                sampling=FrameSampling(num_frames, views.stride, views.clips),
+                sampling=views.sampling,
             ),
             clips(
                 validation,
                 eval_transform(image_size, dtype=torch.uint8),
-                sampling=FrameSampling(num_frames, views.stride),
+                sampling=replace(views.sampling, clips=1),
             ),
             batch_size=batch_size,
             num_workers=num_workers,

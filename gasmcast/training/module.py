@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
-from gasmcast.datasets import derive_seed
 from gasmcast.model import TemporalCrossAttentionModel
+from gasmcast.seeds import derive_seed
 from gasmcast.training.averaging import WeightAverage
 from gasmcast.training.report import EvaluationReport
 from gasmcast.transforms import Mix

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from gasmcast.datasets import derive_seed
+from gasmcast.seeds import derive_seed
 
 
 class EpochSampler(DistributedSampler):

@@ -85,5 +85,7 @@ def test_numbers_of_views_and_a_class_order_that_is_another(example, saved, tmp_
 def test_views_that_contradict():
     with pytest.raises(ValueError, match=r"leave out clips, crops and stride, got 1, 3 and None"):
         evaluation_views("ssv2", crops=3)
+    with pytest.raises(ValueError, match="ssv2 takes clips of 16 frames, got num_frames=8"):
+        evaluation_views("ssv2", num_frames=8)
     with pytest.raises(ValueError, match="protocol must be one of ssv2, kinetics, got 'ucf'"):
         evaluation_views("ucf")

@@ -1,7 +1,12 @@
 """Any clip from any process; whatever is damaged is one error with clip and shard."""
 
+import json
+import os
 import pickle
 import random
+import struct
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,8 +45,9 @@ class Motions(Dataset):
         return self.store[self.keys[place]]["motion"]
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
-@pytest.mark.parametrize("opened_before", [False, True])
+@pytest.mark.parametrize(
+    ("start_method", "opened_before"), [("fork", False), ("fork", True), ("spawn", True)]
+)
 def test_workers_read_for_themselves(store, start_method, opened_before):
     read = FeatureStore(store)
     if opened_before:
@@ -72,6 +78,34 @@ def test_one_view(store):
             one = read.read(6, view)[name]
             assert one.shape == stream.shape
             assert torch.equal(one, read[6][name][view])
+
+
+def test_a_view_that_is_not_there(store):
+    for view in (2, -1):
+        with pytest.raises(IndexError, match=f"view {view} is out of range for 2 views of each"):
+            FeatureStore(store).read(6, view)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+def test_more_shards_than_a_process_may_open_files(tmp_path):
+    import resource
+
+    read = FeatureStore(fill(tmp_path, manifest(40, clips_per_shard=1)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = os.dup(0)  # the lowest number that is free
+    os.close(used)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, hard))
+        records = [read[number] for number in range(40)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert torch.equal(records[39]["motion"].float(), record(39, read.manifest)["motion"])
+
+
+def test_a_record_holds_on_to_its_own_bytes_only(store):
+    """Whoever sends or saves one does not take the whole shard along."""
+    motion = FeatureStore(store)[4]["motion"]
+    assert motion.untyped_storage().nbytes() == motion.numel() * motion.itemsize
 
 
 def test_writing_to_a_record_leaves_the_file_alone(store):
@@ -154,7 +188,28 @@ class TestDamage:
         self.one_damage(store, 2, "")
         good, errors = self.read_all(store)
         assert (good, sorted(errors)) == ([0, 1, 2, 3, 4, 5, 9], [6, 7, 8])
-        assert "cut off" in str(errors[6]) or "cannot be opened" in str(errors[6])
+        assert "cut off" in str(errors[6])
+
+    @pytest.mark.parametrize("entry", [None, [], {"data_offsets": [None, "x"]}, {"dtype": 3}])
+    def test_a_header_that_is_another(self, store, entry):
+        file = shard(store, 1)
+        content = file.read_bytes()
+        (size,) = struct.unpack_from("<Q", content)
+        header = json.loads(content[8 : 8 + size])
+        key = "folder/clip 3/motion"
+        header[key] = {**header[key], **entry} if isinstance(entry, dict) else entry
+        changed = json.dumps(header, separators=(",", ":")).encode()
+        file.write_bytes(struct.pack("<Q", len(changed)) + changed + content[8 + size :])
+        self.one_damage(store, 1, "its content is damaged")
+        with pytest.raises(DamagedRecordError, match="'folder/clip 3/motion'"):
+            FeatureStore(store)[4]
+
+    @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails")
+    def test_a_disk_that_fails(self, store):
+        file = shard(store, 1)
+        file.unlink()
+        file.symlink_to("/proc/self/mem")  # opens, and cannot be read at its beginning
+        self.one_damage(store, 1, "the file cannot be read: [Errno 5]")
 
     def test_a_missing_shard(self, store):
         shard(store, 3).unlink()
@@ -251,6 +306,13 @@ class TestDataset:
         assert 70 < sum(views(0)) < 130  # of 200 fair draws
         by_clip = [views(0)[place::10] for place in range(10)]
         assert all(0 < sum(drawn) < 20 for drawn in by_clip)  # another one from epoch to epoch
+
+    def test_samples_are_asked_for_as_they_are_counted(self, store):
+        read = FeatureStore(store)
+        with pytest.raises(ValueError, match=r"by \(epoch, index\) in training, got 3"):
+            FeatureDataset(read, training=True)[3]
+        with pytest.raises(ValueError, match=r"by an index in evaluation, got \(0, 3\)"):
+            FeatureDataset(read)[0, 3]
 
     def test_damage_does_not_raise(self, tmp_path):
         fill(tmp_path, manifest(), failed=("folder/clip 4",))

@@ -1,13 +1,12 @@
 """Interrupted anywhere, shared by anyone: the store comes out the same."""
 
 import errno
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -80,6 +79,14 @@ def test_another_store_in_the_folder_is_refused(store):
     with pytest.raises(FeatureStoreError, match=r"semantic.weights: 'abc' and 'xyz'"):
         FeatureStoreWriter(store, manifest(fingerprint=other))
     assert files(store) == before
+
+
+def test_a_lost_manifest_is_written_again(store):
+    before = files(store)
+    (store / "manifest.json").unlink()
+    assert FeatureStoreWriter(store, manifest()).pending() == []
+    assert files(store) == before
+    assert verify_store(store) == []
 
 
 def test_clips_without_features_are_noted(tmp_path):
@@ -162,30 +169,15 @@ def test_a_full_disk_ends_in_an_error_and_a_store_that_goes_on(tmp_path, store, 
     assert files(tmp_path / "new") == files(store)
 
 
-SMALL_DISK = """
-import sys
-sys.path.insert(0, {tests!r})
-from feature_store.stores import fill, manifest
-from gasmcast.feature_store import FeatureStoreError
-from gasmcast.feature_store import Stream
-import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-import signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-try:
-    fill({folder!r}, manifest(4, streams={{"semantic": Stream((196, 768))}}))
-except FeatureStoreError as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files there")
-def test_a_write_that_the_system_cuts_short(tmp_path):
-    script = SMALL_DISK.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "could not be written: File too large; what is in the store is whole" in done.stdout, (
-        done.stderr
-    )
+def test_a_write_that_the_system_cuts_short(tmp_path, small_disk):
+    plan = manifest(4, streams={"semantic": Stream((196, 768))})
+    with (
+        pytest.raises(
+            FeatureStoreError, match="00000-.* could not be written: File too large; what"
+        ),
+        small_disk(100_000),
+    ):
+        fill(tmp_path, plan)
     assert list((tmp_path / "shards").iterdir()) == []
 
 
@@ -203,46 +195,62 @@ def test_a_shard_written_by_two_is_kept_once(tmp_path):
 def test_what_killed_writers_left_is_tidied_up(tmp_path, store):
     writer = FeatureStoreWriter(tmp_path / "new", manifest())
     shards = tmp_path / "new" / "shards"
-    (shards / "00001-0123456789abcdef.safetensors.77.part").write_bytes(b"half")
-    (tmp_path / "new" / "manifest.json.88.part").write_bytes(b"half")
+    (shards / ".00001-0123456789abcdef.safetensors.77.part").write_bytes(b"half")
+    (tmp_path / "new" / ".manifest.json.88.part").write_bytes(b"half")
     for shard in FeatureStoreWriter(tmp_path / "new", manifest()).pending():
         write_shard(writer, shard)
     assert files(tmp_path / "new") == files(store)
 
 
-KILLED = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from feature_store.stores import fill, manifest
-from gasmcast.feature_store import Stream
-plan = manifest(90, streams={{"semantic": Stream((196, 768)), "motion": Stream((8, 512))}})
-print("go", flush=True)
-fill(Path({folder!r}), plan)
-print("done", flush=True)
-"""
+LARGE = {"semantic": Stream((196, 768)), "motion": Stream((8, 512))}
+
+
+def start(target, *args):
+    """A process of its own. A fork has imported torch already; of its threads it has none."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def die_in_a_write(folder, plan):
+    """The system ends this process when it has written so many bytes of a file, as a kill would."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    fill(folder, plan)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files there")
+def test_killed_in_the_middle_of_a_write_it_goes_on(tmp_path, one_thread):
+    plan = manifest(3, streams=LARGE)
+    process = start(die_in_a_write, tmp_path / "stopped", plan)
+    process.join()
+    assert process.exitcode == -signal.SIGXFSZ
+    (half,) = (tmp_path / "stopped" / "shards").iterdir()
+    assert half.stat().st_size == 100_000
+    assert FeatureStore(tmp_path / "stopped").missing == (0,)
+    fill(tmp_path / "stopped", plan)
+    assert files(tmp_path / "stopped") == files(fill(tmp_path / "whole", plan))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-def test_killed_at_random_it_goes_on_and_comes_out_the_same(tmp_path):
-    def start(name):
-        script = KILLED.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path / name))
-        return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-
-    with start("whole") as process:
-        process.stdout.readline()
-        begin = time.monotonic()
-        assert process.stdout.readline() == "done\n"
-        seconds = time.monotonic() - begin
+def test_killed_at_random_it_goes_on_and_comes_out_the_same(tmp_path, one_thread):
+    plan = manifest(90, streams=LARGE)
+    begin = time.monotonic()
+    start(fill, tmp_path / "whole", plan).join()
+    seconds = time.monotonic() - begin
     draw, stopped = random.Random(0), 0
     for _ in range(8):
-        with start("stopped") as process:
-            assert process.stdout.readline() == "go\n"
-            time.sleep(seconds * draw.uniform(0.02, 0.25))
-            process.send_signal(signal.SIGKILL)
-            stopped += process.wait() == -signal.SIGKILL
-    with start("stopped") as process:
-        assert process.wait() == 0
+        process = start(fill, tmp_path / "stopped", plan)
+        time.sleep(seconds * draw.uniform(0.02, 0.25))
+        process.kill()
+        process.join()
+        stopped += process.exitcode == -signal.SIGKILL
+    process = start(fill, tmp_path / "stopped", plan)
+    process.join()
+    assert process.exitcode == 0
     assert stopped >= 2
     assert files(tmp_path / "stopped") == files(tmp_path / "whole")
 

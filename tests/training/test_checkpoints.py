@@ -127,3 +127,19 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     writer.save_checkpoint({"step": torch.tensor(3)}, file)
     assert torch.load(file, weights_only=True)["step"] == 3
     assert [path.name for path in file.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_checkpoint(tmp_path, small_disk):
+    file = tmp_path / "last.ckpt"
+    WholeFiles().save_checkpoint({"step": torch.tensor(1)}, file)
+    with pytest.raises(OSError, match=r"File too large: '.*last\.ckpt'"), small_disk(100_000):
+        WholeFiles().save_checkpoint({"step": torch.zeros(100_000)}, file)
+    assert torch.load(file, weights_only=True)["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path):
+    for name in (".last.ckpt.12.part", "best.ckpt"):
+        (tmp_path / name).write_bytes(b"half")
+    WholeFiles().save_checkpoint({"step": torch.tensor(1)}, tmp_path / "last.ckpt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gasmcast.datasets import LabeledVideos, VideoRecord
-from gasmcast.training import PROTOCOLS, ActionDataModule, EvaluationViews, VideoDataModule
+from gasmcast.training import PROTOCOLS, ActionDataModule, VideoDataModule, evaluation_views
 from training.parts import StoredFeatures
 
 NUM_FRAMES = 100
@@ -55,7 +55,7 @@ def test_every_part_is_read_as_asked_for(reader):
 
 
 def test_strides_and_views_reach_their_parts(reader):
-    views = EvaluationViews(clips=2, crops=3, stride=5)
+    views = evaluation_views(num_frames=4, clips=2, crops=3, stride=5)
     data = data_module(stride=3, views=views)
     data.train[0, 0]
     assert set(torch.tensor(reader.pop()["indices"]).diff().tolist()) == {3}

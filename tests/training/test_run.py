@@ -12,10 +12,10 @@ from gasmcast import TemporalCrossAttentionModel
 from gasmcast.datasets import ClipDataset, VideoRecord
 from gasmcast.training import (
     ActionDataModule,
-    EvaluationViews,
     TooManyUnreadableVideos,
     VideoDataModule,
     evaluate,
+    evaluation_views,
     train_and_test,
 )
 from small import IMAGE_SIZE, small_model
@@ -190,7 +190,7 @@ def test_validation_without_a_readable_video(clips, tmp_path):
 
 def test_evaluation_by_itself_gives_the_report_of_the_run(clips, tmp_path):
     torch.manual_seed(0)
-    views = EvaluationViews(clips=2, crops=3)
+    views = evaluation_views(clips=2, crops=3)
     data = data_module(clips, views=views)
     model = small_model(2)
     report = train_and_test(model, data, tmp_path, epochs=1, trainer=QUIET)
