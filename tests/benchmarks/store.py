@@ -2,14 +2,16 @@
 
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmarks.machine import Machine
 from benchmarks.measure import MIB, Effort, Measured, Way, measure
@@ -19,38 +21,56 @@ from gasmcast.feature_store import FeatureStore, FeatureStoreWriter, Manifest, S
 SHAPES = {"semantic": (196, 768), "motion": (8, 512)}
 CLIPS, READS = 2000, 1000
 RECORD = sum(int(np.prod(shape)) * 2 for shape in SHAPES.values())  # bytes
+BATCH = 32
 REFERENCE = "numpy memory map, one file"
+BY_TORCH = "the same, copied by torch"
 
 
 def run(effort: Effort) -> str:
     """Measure all and return the section of the page."""
     machine = Machine(effort.device, ("safetensors", "numpy"))
-    clips, reads = (40, 20) if effort.tiny else (CLIPS, READS)
-    with tempfile.TemporaryDirectory() as folder:
+    clips, reads = (40, 32) if effort.tiny else (CLIPS, READS)
+    with tempfile.TemporaryDirectory() as folder, one_thread():
         path = Path(folder)
         write(path, clips)
         order = random.Random(0).choices(range(clips), k=reads)
         ways = make_ways(path, order)
         check_same(ways)
         direct = measure([Way(name, call) for name, call in ways.items()], effort)
+        datasets = {REFERENCE: Rows(path / "rows.npy"), "FeatureStore": Records(path / "store")}
+        batches = measure(
+            [Way(name, partial(collate, rows, order)) for name, rows in datasets.items()], effort
+        )
         loaders = {
             name: loader(dataset, order, workers=0 if effort.tiny else 2)
-            for name, dataset in (
-                (REFERENCE, Rows(path / "rows.npy")),
-                ("FeatureStore", Records(path / "store")),
-            )
+            for name, dataset in datasets.items()
         }
         loaded = measure([Way(name, call) for name, call in loaders.items()], effort)
     return "\n\n".join(
         [
             f"Measured on: {machine}.",
             f"**{reads} records** of {RECORD / 1000:.0f} kB (196 x 768 and 8 x 512 numbers of two "
-            f"bytes), drawn at random out of {clips}, each copied, warm; {rounds(direct)}.",
+            f"bytes), drawn at random out of {clips}, each copied, warm, by one thread, as in a "
+            f"DataLoader's worker; {rounds(direct)}. A record of the store is two copies, of the "
+            "memory map one.",
             rates(direct, reads),
-            f"**The same through a DataLoader** with two workers, batches of 32; {rounds(loaded)}.",
+            f"**The same into batches of {BATCH}**, by torch's collation; {rounds(batches)}.",
+            rates(batches, reads),
+            f"**The same through a DataLoader** with two workers; {rounds(loaded)}.",
             rates(loaded, reads),
         ]
     )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one core: numpy copies on one, and so do the workers of a DataLoader."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def rates(measured: Measured, reads: int) -> str:
@@ -99,6 +119,7 @@ def write(path: Path, clips: int) -> None:
 def make_ways(path: Path, order: list[int]) -> dict[str, Callable[[], Tensor]]:
     """Each reads and copies all records of ``order``, and gives the last one."""
     rows = np.load(path / "rows.npy", mmap_mode="r")
+    writable = np.load(path / "rows.npy", mmap_mode="c")  # as torch wants it
     store = FeatureStore(path / "store")
     files = {}
     for number in range(store.manifest.num_shards):
@@ -108,6 +129,11 @@ def make_ways(path: Path, order: list[int]) -> dict[str, Callable[[], Tensor]]:
     def by_numpy() -> Tensor:
         for number in order:
             row = torch.from_numpy(np.array(rows[number]))
+        return row
+
+    def by_torch() -> Tensor:
+        for number in order:
+            row = torch.from_numpy(writable[number]).clone()
         return row
 
     def by_store() -> Tensor:
@@ -123,6 +149,7 @@ def make_ways(path: Path, order: list[int]) -> dict[str, Callable[[], Tensor]]:
 
     return {
         REFERENCE: by_numpy,
+        BY_TORCH: by_torch,
         "FeatureStore": by_store,
         "safetensors, a call for each key": by_key,
     }
@@ -141,17 +168,16 @@ def check_same(ways: dict[str, Callable[[], Tensor]]) -> None:
 
 
 class Rows(Dataset):
-    """Rows of a numpy file."""
+    """Rows of a numpy file, not copied."""
 
     def __init__(self, file: Path) -> None:
-        self.rows = np.load(file, mmap_mode="r")
+        self.rows = np.load(file, mmap_mode="c")  # writable in this process, as torch wants it
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, number: int) -> Tensor:
-        # Writable, as torch wants it; the collation copies.
-        return torch.from_numpy(np.array(self.rows[number]))
+        return torch.from_numpy(self.rows[number])
 
 
 class Records(Dataset):
@@ -167,11 +193,18 @@ class Records(Dataset):
         return self.store[number]
 
 
+def collate(dataset: Dataset, order: list[int]) -> object:
+    """Batches of all of ``order`` in this process; gives the last."""
+    for begin in range(0, len(order), BATCH):
+        batch = default_collate([dataset[number] for number in order[begin : begin + BATCH]])
+    return batch
+
+
 def loader(dataset: Dataset, order: list[int], workers: int) -> Callable[[], object]:
     """Reads all of ``order`` through a DataLoader whose workers are there already."""
     batches = DataLoader(
         dataset,
-        batch_size=32,
+        batch_size=BATCH,
         sampler=order,
         num_workers=workers,
         persistent_workers=workers > 0,
