@@ -57,6 +57,7 @@ def main(
     worker: int | None = None,
     workers: int | None = None,
     max_unreadable: float = 0.5,
+    retry_unreadable: bool = False,
     verify: bool = False,
     repair: bool = False,
     model: Extractors = Extractors(),  # noqa: B008 - read only
@@ -90,6 +91,7 @@ def main(
         worker: Number of this worker, from 0; null: as torchrun or Slurm say, or the only one.
         workers: Workers that share the store; null: likewise.
         max_unreadable: Share of a shard's videos that may be unreadable.
+        retry_unreadable: Make the shards again that hold videos without features.
         verify: Read the store and name what is damaged; nothing is extracted.
         repair: The same, and delete what is damaged.
         model: The extractors.
@@ -129,13 +131,13 @@ def main(
         worker=place[0] if worker is None else worker,
         workers=place[1] if workers is None else workers,
         max_unreadable=max_unreadable,
+        retry_unreadable=retry_unreadable,
     )
     if store.missing:
         print(f"{len(store.missing)} of {store.manifest.num_shards} shards are left to others")
     else:
-        failed = store.failed()
-        print(f"{output}: {len(store)} videos, {store.num_views} views each, {len(failed)} without")
-        print("".join(f"  {reason}\n" for reason in failed.values()), end="")
+        print(f"{output}: {len(store)} videos, {store.num_views} views each")
+        print_failed(store)
 
 
 def build_extractors(
@@ -169,9 +171,24 @@ def check_store(folder: Path, repair: bool) -> None:
     found = verify_store(folder, remove=repair, progress=lambda shards: tqdm(shards, unit="shard"))
     print("\n".join(map(str, found)) or f"{folder} is sound")
     if found and not repair:
-        raise SystemExit(f"{len(found)} shards are damaged or missing: --repair true deletes them")
-    if found:
-        print(f"{len(found)} shards are to be extracted again")
+        raise SystemExit(
+            f"{len(found)} shard files are damaged or missing: --repair true deletes those that "
+            "are there"
+        )
+    store = FeatureStore(folder)
+    print_failed(store)
+    if store.missing:
+        print(f"{len(store.missing)} of {store.manifest.num_shards} shards are to be extracted")
+
+
+def print_failed(store: FeatureStore) -> None:
+    """Name the videos without features, if there are any."""
+    failed = store.failed()
+    if failed:
+        print(
+            f"{len(failed)} videos could not be read (--retry_unreadable true tries again):\n  "
+            + "\n  ".join(failed.values())
+        )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -47,6 +48,7 @@ def extract_features(
     worker: int = 0,
     workers: int = 1,
     max_unreadable: float = 0.5,
+    retry_unreadable: bool = False,
     progress: bool = True,
 ) -> FeatureStore:
     """Write the features of videos to a store, or what is missing of them.
@@ -83,6 +85,8 @@ def extract_features(
             ``workers``-th shard.
         max_unreadable: A shard is not written, and the job stops, if more than this share of its
             videos cannot be read: then the paths are wrong rather than the videos.
+        retry_unreadable: Make shards with videos that could not be read again, as after a disk was
+            not there for a while. Until the new one is written, the old one stays.
         progress: Show a bar with clips per second and the time left.
 
     Returns:
@@ -92,7 +96,7 @@ def extract_features(
         FeatureStoreError: The folder holds another store, or the disk is full; what is written
             stays.
         TooManyUnreadableClips: See ``max_unreadable``.
-        ValueError: Arguments or extractors that do not fit.
+        ValueError: Arguments or extractors that do not fit, or a device that is not there.
     """
     image_size = semantic_extractor.image_size
     if motion_extractor.image_size != image_size:
@@ -113,13 +117,13 @@ def extract_features(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if autocast not in (None, "bfloat16", "float16"):
         raise ValueError(f"autocast must be bfloat16, float16 or None, got {autocast!r}")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device)
     extractors = {"semantic": semantic_extractor, "motion": motion_extractor}
     for extractor in extractors.values():
         extractor.to(device).eval()
     num_views = random_views or sampling.clips * crops
     if random_views:
-        transform = train_transform(image_size, dtype=torch.uint8, **(augmentation or {}))
+        transform = _augment(image_size, augmentation or {})
     else:
         transform = eval_transform(image_size, crops=crops, dtype=torch.uint8)
     compute = partial(_compute, extractors, device, autocast)
@@ -151,7 +155,7 @@ def extract_features(
         seed=seed,
         backend=backend,
     )
-    pending = writer.pending(worker, workers)
+    pending = writer.pending(worker, workers, retry_failed=retry_unreadable)
     videos_a_batch = max(1, batch_size // num_views)
     batches = [
         list(numbers[begin : begin + videos_a_batch])
@@ -179,6 +183,27 @@ def extract_features(
                 )
             writer.write(shard, records, failed)
     return FeatureStore(folder)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    """The device to compute on, which has to be there."""
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=chosen).device
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch's, of many lines
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"expected a device to compute on, got {chosen!r}: {reason}") from error
+
+
+def _augment(image_size: int, options: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    """The transform of random views, on bytes."""
+    names = set(inspect.signature(train_transform).parameters) - {"image_size", "dtype"}
+    unknown = sorted(set(options) - names)
+    if unknown:
+        raise ValueError(
+            f"augmentation must be of {', '.join(sorted(names))}, got {', '.join(unknown)}"
+        )
+    return train_transform(image_size, dtype=torch.uint8, **options)
 
 
 class _Views(Dataset):

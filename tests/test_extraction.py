@@ -181,6 +181,18 @@ def test_unreadable_videos_are_noted_and_the_others_go_on(videos, tmp_path):
     compare(store, some, 2, ClipDataset(some, eval_transform(IMAGE_SIZE))[2]["clip"][None])
 
 
+def test_videos_that_are_there_again(videos, tmp_path):
+    moved = videos.records[1].path.rename(tmp_path / "elsewhere.mp4")
+    store = extract(videos, tmp_path / "store")
+    assert list(store.failed()) == [videos.records[1].id]
+    moved.rename(videos.records[1].path)
+    assert list(extract(videos, tmp_path / "store").failed()) == [videos.records[1].id]
+    store = extract(videos, tmp_path / "store", retry_unreadable=True)
+    assert store.failed() == {}
+    extract(videos, tmp_path / "whole")
+    assert files(tmp_path / "store") == files(tmp_path / "whole")
+
+
 def test_a_whole_shard_without_a_readable_video(videos, tmp_path):
     some = unreadable(videos, tmp_path, (4, 5, 6, 7))
     with pytest.raises(TooManyUnreadableClips, match=r"4 of 4 videos of shard 1 cannot .* of 50%"):
@@ -218,8 +230,19 @@ def test_a_full_disk_loses_nothing_that_is_written(videos, tmp_path, monkeypatch
         ({"augmentation": {"min_scale": 0.3}}, "augmentation is for random views, got {'min_scale"),
         ({"max_unreadable": 50}, "max_unreadable must be between 0 and 1, got 50"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"worker": 2, "workers": 2}, "worker must be between 0 and 1, got 2"),
+        (
+            {"worker": 2, "workers": 2},
+            "worker must be between 0 and 1 with 2 workers .*got 2",
+        ),
         ({"dtype": "int8"}, "dtype must be one of float16, bfloat16, float32, got 'int8'"),
+        (
+            {"device": "gpu"},
+            "expected a device to compute on, got 'gpu': Expected one of",
+        ),
+        (
+            {"random_views": 1, "augmentation": {"min_scal": 1}},
+            "augmentation must be of color_jitter, .*min_scale.*, got min_scal$",
+        ),
         ({"autocast": "float17"}, "autocast must be bfloat16, float16 or None, got 'float17'"),
     ],
 )

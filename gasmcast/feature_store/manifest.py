@@ -154,19 +154,18 @@ class Manifest:
         file = folder / MANIFEST
         try:
             content = json.loads(file.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise FeatureStoreError(f"{folder} is no feature store: it has no {MANIFEST}") from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise FeatureStoreError(f"{file} cannot be read: {error}") from error
+        except ValueError as error:
+            raise _damaged(file, f"it is not JSON ({error})") from error
         found = content.pop("format", None) if isinstance(content, dict) else None
         if found != FORMAT:
             raise FeatureStoreError(f"{file} must be of the format {FORMAT!r}, got {found!r}")
         digest = content.pop("digest", None)
         if digest != xxhash.xxh3_128_hexdigest(_canonical({"format": FORMAT, **content})):
-            raise FeatureStoreError(
-                f"{file} is damaged: its checksum does not fit its content; delete it, "
-                "and the extraction that made the store writes it again"
-            )
+            raise _damaged(file, "its checksum does not fit its content")
         streams = {
             name: Stream(tuple(stream["shape"]), stream["dtype"])
             for name, stream in content["streams"].items()
@@ -198,6 +197,13 @@ class Manifest:
             "ids": list(self.ids),
             "labels": list(self.labels),
         }
+
+
+def _damaged(file: Path, reason: str) -> FeatureStoreError:
+    return FeatureStoreError(
+        f"{file} is damaged: {reason}; delete it, and the extraction that made the store writes it "
+        "again"
+    )
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

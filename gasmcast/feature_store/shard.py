@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from gasmcast.feature_store.manifest import Manifest, Stream
 SHARDS = "shards"
 # The name that safetensors gives each type of numbers.
 _CODES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
-_NAME = re.compile(r"(\d{5,})-([0-9a-f]{16})\.safetensors")
+_NAME = re.compile(r"(\d{5,})-(\d{5,})-([0-9a-f]{16})\.safetensors")
 _METADATA = "gasmcast"
 
 
@@ -29,15 +29,33 @@ class ShardError(Exception):
     """A shard file is not what it has to be; the message says why."""
 
 
-def shard_name(shard: int, content: bytes) -> str:
-    """The name of the file with this content."""
-    return f"{shard:05}-{xxhash.xxh3_64_hexdigest(content)}.safetensors"
+class ShardName(NamedTuple):
+    """What the name of a shard file says. Of two files of one shard the lesser counts.
 
+    Attributes:
+        shard: The shard's number.
+        failed: How many of its clips have no features.
+        checksum: xxh3 of the content.
+    """
 
-def parse_name(name: str) -> tuple[int, str] | None:
-    """Number and checksum of a shard file; None for other files."""
-    match = _NAME.fullmatch(name)
-    return (int(match[1]), match[2]) if match else None
+    shard: int
+    failed: int
+    checksum: str
+
+    def __str__(self) -> str:
+        return f"{self.shard:05}-{self.failed:05}-{self.checksum}.safetensors"
+
+    @classmethod
+    def of(cls, shard: int, failed: int, content: bytes) -> "ShardName":
+        """The name of the file with this content."""
+        return cls(shard, failed, xxhash.xxh3_64_hexdigest(content))
+
+    @classmethod
+    def parse(cls, name: str) -> "ShardName | None":
+        """Take a file's name apart; None where it is not that of a shard."""
+        match = _NAME.fullmatch(name)
+        found = cls(int(match[1]), int(match[2]), match[3]) if match else None
+        return found if str(found) == name else None
 
 
 def encode(
@@ -115,7 +133,7 @@ def check_sum(path: Path) -> None:
     Raises:
         ShardError: They differ, or the file cannot be read.
     """
-    expected = parse_name(path.name)[1]
+    expected = ShardName.parse(path.name).checksum
     try:
         # Read, not mapped: what a bad disk cannot give is then an error, and not the process's end.
         with path.open("rb") as file:

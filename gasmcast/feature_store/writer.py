@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gasmcast.feature_store.errors import FeatureStoreError, not_written
 from gasmcast.feature_store.manifest import MANIFEST, Manifest
-from gasmcast.feature_store.shard import SHARDS, encode, parse_name, shard_name
+from gasmcast.feature_store.shard import SHARDS, ShardName, encode
 from gasmcast.whole_file import leftovers, whole_file
 
 
@@ -65,19 +65,32 @@ class FeatureStoreWriter:
                     f"in\n  {differ}\ntake another folder, or the settings of the first run"
                 )
 
-    def pending(self, worker: int = 0, num_workers: int = 1) -> list[int]:
-        """The shards that are not there yet.
+    def pending(
+        self, worker: int = 0, num_workers: int = 1, *, retry_failed: bool = False
+    ) -> list[int]:
+        """The shards that are to be written.
 
         Args:
             worker: Number of this worker, from 0; it gets every ``num_workers``-th shard.
             num_workers: Workers that share the store.
+            retry_failed: Take those with clips without features as well as those that are not
+                there. Written again, a shard replaces the one before unless more clips failed.
 
         Raises:
             ValueError: There is no such worker.
         """
         if not 0 <= worker < num_workers:
-            raise ValueError(f"worker must be between 0 and {num_workers - 1}, got {worker}")
+            raise ValueError(
+                f"worker must be between 0 and {num_workers - 1} with {num_workers} workers in "
+                f"all, got {worker}"
+            )
         there = shard_files(self.folder)
+        if retry_failed:
+            there = {
+                shard: file
+                for shard, file in there.items()
+                if not ShardName.parse(file.name).failed
+            }
         own = range(worker, self.manifest.num_shards, num_workers)
         return [shard for shard in own if shard not in there]
 
@@ -116,12 +129,14 @@ class FeatureStoreWriter:
             if clip in records
         }
         content = encode(self.manifest, converted, failed)
+        name = ShardName.of(shard, len(failed), content)
         try:
-            with whole_file(self.folder / SHARDS / shard_name(shard, content)) as file:
+            with whole_file(self.folder / SHARDS / str(name)) as file:
                 file.write(content)
         except OSError as error:
-            # Another writer of this shard may have been first and tidied up after itself.
-            if shard not in shard_files(self.folder):
+            # Another writer of this shard may have been first and tidied up what this one wrote.
+            tidied = isinstance(error, FileNotFoundError) and shard in shard_files(self.folder)
+            if not tidied:
                 raise not_written(error) from error
         self._tidy(shard)
 
@@ -143,25 +158,22 @@ class FeatureStoreWriter:
 
     def _tidy(self, shard: int) -> None:
         """Keep one file of a shard, and nothing of writers that were killed at it."""
-        name = f"{shard:05}-*.safetensors"
-        more = sorted((self.folder / SHARDS).glob(name))[1:]
-        for file in (*more, *leftovers(self.folder / SHARDS, name)):
+        folder, name = self.folder / SHARDS, f"{shard:05}-*.safetensors"
+        kept = shard_files(self.folder).get(shard)
+        more = [file for file in folder.glob(name) if file != kept]
+        for file in (*more, *leftovers(folder, name)):
             file.unlink(missing_ok=True)
 
 
 def shard_files(folder: Path) -> dict[int, Path]:
     """The shard files of a store by their number.
 
-    Where two machines have written different files of the same shard, the first by name counts, for
-    every reader alike.
+    Where there are several of the same shard, that with most features counts, and of two machines
+    whose last digits differ the first by name: for every reader alike.
     """
-    found: dict[int, Path] = {}
     with os.scandir(folder / SHARDS) as entries:
-        for name in sorted(entry.name for entry in entries):
-            parsed = parse_name(name)
-            if parsed:
-                found.setdefault(parsed[0], folder / SHARDS / name)
-    return found
+        names = sorted(filter(None, (ShardName.parse(entry.name) for entry in entries)))
+    return {name.shard: folder / SHARDS / str(name) for name in reversed(names)}
 
 
 def merge_stores(

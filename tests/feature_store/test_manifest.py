@@ -97,7 +97,13 @@ def test_a_damaged_manifest(tmp_path):
     with pytest.raises(FeatureStoreError, match="format 'gasmcast feature store 1', got 'somethi"):
         Manifest.load(tmp_path)
     file.write_text("[1")
-    with pytest.raises(FeatureStoreError, match="manifest.json cannot be read"):
+    with pytest.raises(FeatureStoreError, match=r"damaged: it is not JSON \(.*\); delete it, and"):
+        Manifest.load(tmp_path)
+    with pytest.raises(FeatureStoreError, match="manifest.json is no feature store: it has no man"):
+        Manifest.load(file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(FeatureStoreError, match="manifest.json cannot be read: .*Is a directory"):
         Manifest.load(tmp_path)
 
 

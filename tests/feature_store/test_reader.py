@@ -244,16 +244,16 @@ class TestDamage:
     def test_another_safetensors_file(self, store, tmp_path):
         from safetensors.torch import save
 
-        from gasmcast.feature_store.shard import shard_name
+        from gasmcast.feature_store.shard import ShardName
 
         shard(store, 1).unlink()
         content = save({"x": torch.zeros(3)})
-        (store / "shards" / shard_name(1, content)).write_bytes(content)
+        (store / "shards" / str(ShardName.of(1, 0, content))).write_bytes(content)
         self.one_damage(store, 1, "it is no shard of a gasmcast feature store")
 
     def test_more_shards_than_there_can_be(self, store):
         file = shard(store, 0)
-        extra = file.with_name(file.name.replace("00000-", "00007-"))
+        extra = file.with_name(file.name.replace("00000-", "00007-", 1))
         extra.write_bytes(file.read_bytes())
         found = verify_store(store)
         assert [str(damage) for damage in found] == [

@@ -67,7 +67,7 @@ def test_workers_share_the_shards(tmp_path, store):
         for shard in share:
             write_shard(writer, shard)
     assert files(tmp_path / "new") == files(store)
-    with pytest.raises(ValueError, match="worker must be between 0 and 2, got 3"):
+    with pytest.raises(ValueError, match="between 0 and 2 with 3 workers in all, got 3"):
         writers[0].pending(3, 3)
 
 
@@ -98,6 +98,38 @@ def test_clips_without_features_are_noted(tmp_path):
     }
     assert torch.equal(store[5]["motion"].float(), record(5, plan)["motion"])
     assert verify_store(tmp_path) == []  # a shard of which every clip failed is sound too
+
+
+def test_clips_without_features_get_another_try(tmp_path, store):
+    plan, folder = manifest(), tmp_path / "new"
+    fill(folder, plan, failed=("folder/clip 4", "folder/clip 5", "folder/clip 9"))
+    writer = FeatureStoreWriter(folder, plan)
+    assert writer.pending() == []
+    assert writer.pending(retry_failed=True) == [1, 3]
+    assert writer.pending(1, 2, retry_failed=True) == [1, 3]
+    before = files(folder)
+    write_shard(writer, 1, failed=("folder/clip 3", "folder/clip 4", "folder/clip 5"))
+    assert files(folder) == before  # no features lost to a worse day
+    write_shard(writer, 1, failed=("folder/clip 4",))
+    assert list(FeatureStore(folder).failed()) == ["folder/clip 4", "folder/clip 9"]
+    for shard in writer.pending(retry_failed=True):
+        write_shard(writer, shard)
+    assert writer.pending(retry_failed=True) == []
+    assert files(folder) == files(store)
+
+
+def test_another_try_on_a_full_disk(tmp_path, small_disk):
+    plan = manifest(3, streams={"semantic": Stream((196, 768))})
+    fill(tmp_path, plan, failed=plan.ids)
+    before = files(tmp_path)
+    writer = FeatureStoreWriter(tmp_path, plan)
+    with (
+        pytest.raises(FeatureStoreError, match="could not be written: File too large; what is in"),
+        small_disk(100_000),
+    ):
+        write_shard(writer, 0)
+    assert files(tmp_path) == before
+    assert writer.pending(retry_failed=True) == [0]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
