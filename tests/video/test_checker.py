@@ -270,15 +270,15 @@ class TestInterruption:
     def test_ctrl_c_while_the_processes_begin_prints_nothing_of_theirs(self, sound, tmp_path):
         script = tmp_path / "check.py"
         script.write_text(
-            "import sys\nfrom gasmcast.video import check_videos\n"
+            "import sys, time\n"
+            "if __name__ != '__main__':\n"
+            "    time.sleep(60)\n"  # where a process of the pool is when the signal comes
+            "from gasmcast.video import check_videos\n"
             "if __name__ == '__main__':\n"
             "    try:\n"
             "        check_videos(sys.argv[1:], 'bad.csv', num_workers=2)\n"
             "    except KeyboardInterrupt:\n"
             "        raise SystemExit(7)\n"
-            "else:\n"
-            "    import time\n"
-            "    time.sleep(2)\n"  # a process of the pool is at this line when the signal comes
         )
         paths = [sound, shutil.copy(sound, tmp_path / "more.mp4")]
         with subprocess.Popen(
