@@ -14,7 +14,7 @@ ALLOWED = {
     "positions": set(),
     "seeds": set(),
     "whole_file": set(),
-    "video": set(),
+    "video": {"whole_file"},
     "transforms": set(),
     "graphs": {"positions"},
     "extractors": {"positions"},

@@ -9,12 +9,20 @@ from typing import Any
 
 def read_text(file: Path, what: str, errors: str = "strict") -> str:
     """The text of a file, without a byte order mark; ``what`` names the file in errors."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{what} {file} is not there")
+    check_there(file, what, "a file")
     try:
         return file.read_text(encoding="utf-8-sig", errors=errors)
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not a text file: {error}") from error
+
+
+def check_there(file: Path, what: str, expected: str) -> None:
+    """Refuse what is no regular file, and say what it is."""
+    if not file.exists():
+        raise FileNotFoundError(f"{what} {file} is not there: expected {expected}")
+    if not file.is_file():
+        kind = "folder" if file.is_dir() else "pipe, socket or device"
+        raise ValueError(f"{what} {file} is a {kind}: expected {expected}")
 
 
 def read_lines(file: Path, what: str) -> list[tuple[int, str]]:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gasmcast.datasets._text_file import read_json, read_lines
+from gasmcast.datasets._video_suffixes import VIDEO_SUFFIXES
 
 Classes = Sequence[str] | str | Path
+
+_VIDEO = re.compile(rf"({'|'.join(map(re.escape, sorted(VIDEO_SUFFIXES)))})[\s\",;]", re.IGNORECASE)
 
 
 def read_classes(file: str | Path) -> tuple[str, ...]:
@@ -29,7 +32,8 @@ def read_classes(file: str | Path) -> tuple[str, ...]:
 
     Raises:
         FileNotFoundError: The file is not there.
-        ValueError: No class in it, indices that are not 0 to K - 1 (or 1 to K), or a name twice.
+        ValueError: No class in it, indices that are not 0 to K - 1 (or 1 to K), a name twice, or a
+            list of videos in place of class names.
     """
     file = Path(file)
     if file.suffix.lower() == ".json":
@@ -131,6 +135,10 @@ def _names_of_json(file: Path, content: Any) -> list[str]:
 
 
 def _names_of_lines(file: Path, lines: list[str]) -> list[str]:
+    if lines and _lists_videos(lines[0]):
+        raise ValueError(
+            f"{file} lists videos, expected class names in order: it begins with {lines[0][:80]!r}"
+        )
     if lines and re.fullmatch(r"(id|index|label)\W+(name|class|label)", lines[0], re.IGNORECASE):
         lines = lines[1:]
     numbered = [re.fullmatch(r"(\d+)\s*[\s,;]\s*(\S.*)", line) for line in lines]
@@ -145,6 +153,12 @@ def _names_of_lines(file: Path, lines: list[str]) -> list[str]:
         f"{file} numbers its {len(lines)} classes {min(by_index)} to {max(by_index)}: expected "
         "each number from 0 or from 1 on once"
     )
+
+
+def _lists_videos(line: str) -> bool:
+    """Whether a list of videos begins so: with names of columns, or with a path."""
+    columns = {cell.strip().strip('"').lower() for cell in re.split("[\t;,]", line)}
+    return "youtube_id" in columns or columns >= {"path", "label"} or bool(_VIDEO.search(line))
 
 
 def _shown(name: str | None) -> str:

@@ -15,7 +15,7 @@ def read_hmdb51(
     folder: str | Path,
     videos: str | Path,
     *,
-    part: str = "train",
+    part: str | None = "train",
     split: int = 1,
     classes: Classes | None = None,
 ) -> LabeledVideos:
@@ -28,7 +28,7 @@ def read_hmdb51(
     Args:
         folder: The folder of split files, one for each class and split.
         videos: The folder of class folders.
-        part: ``"train"`` or ``"test"``.
+        part: ``"train"`` or ``"test"``; None for both.
         split: Which of the three splits.
         classes: The classes in order, or a file of them (:func:`read_classes`); by default the
             sorted classes of the split files.
@@ -39,8 +39,9 @@ def read_hmdb51(
             that is not among the classes, or no video of this part.
     """
     folder, videos = Path(folder), Path(videos)
-    if part not in _MARKS:
-        raise ValueError(f"part of HMDB51 must be 'train' or 'test', got {part!r}")
+    if part is not None and part not in _MARKS:
+        raise ValueError(f"part of HMDB51 must be 'train', 'test' or None, got {part!r}")
+    marks = _MARKS.values() if part is None else [_MARKS[part]]
     files = _split_files(folder, split)
     names = tuple(files) if classes is None else class_names(classes)
     index = {name: label for label, name in enumerate(names)}
@@ -55,11 +56,12 @@ def read_hmdb51(
                 raise ValueError(
                     f"{file}:{number}: expected '<video> <mark>' with 0, 1 or 2, got {line!r}"
                 )
-            if mark == _MARKS[part]:
+            if mark in marks:
                 clip = f"{name}/{video.strip()}"
                 records.append(VideoRecord(videos / clip, index[name], clip))
     if not records:
-        raise ValueError(f"split {split} in {folder} has no video of the part {part!r}")
+        of_part = "" if part is None else f" of the part {part!r}"
+        raise ValueError(f"split {split} in {folder} has no video{of_part}")
     return LabeledVideos(tuple(records), names)
 
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from gasmcast.datasets._text_file import read_csv
+from gasmcast.datasets._video_suffixes import VIDEO_SUFFIXES
 from gasmcast.datasets.annotations import LabeledVideos, VideoRecord
 from gasmcast.datasets.classes import Classes, class_names, few
-from gasmcast.datasets.folders import VIDEO_SUFFIXES
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 

@@ -7,9 +7,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from gasmcast.datasets._text_file import read_lines
+from gasmcast.datasets._video_suffixes import VIDEO_SUFFIXES
 from gasmcast.datasets.annotations import LabeledVideos, VideoRecord
 from gasmcast.datasets.classes import Classes, class_names, few
-from gasmcast.datasets.folders import VIDEO_SUFFIXES
 
 
 def _dialects() -> list[re.Pattern[str]]:
@@ -18,7 +18,10 @@ def _dialects() -> list[re.Pattern[str]]:
     video = rf'(?:"(?P<quoted>[^"]+\.(?:{suffixes}))"|(?P<path>[^"].*\.(?:{suffixes})))'
     label = r'(?:"(?P<quoted_label>[^"]+)"|(?P<label>[^\s"].*))'
     shapes = []
-    for between in (r"\s*\t\s*", r"\s*;\s*", r"\s*,\s*", r"\s+"):
+    # A separator takes all the space around it, and none of it is given back: from every place of
+    # a long run of spaces anew, a line would take the square of its length.
+    tab, space = r"(?<!\s)(?=[^\S\t]*\t)\s++", r"(?<!\s)\s++"
+    for between in (tab, r"(?<!\s)\s*+;\s*+", r"(?<!\s)\s*+,\s*+", space):
         # Two numbers in a row are several labels, or the columns of another kind of list.
         end = rf"{between}(?!\d+{between}){label}"
         number = rf"{between}[1-9]\d*(?={between})"
@@ -27,7 +30,7 @@ def _dialects() -> list[re.Pattern[str]]:
         shapes.append((video + end, video + number + end, frames + end))
     # A video file is certain by its suffix, so that comes before the folder of frames.
     patterns = [pattern for kind in zip(*shapes, strict=True) for pattern in kind]
-    patterns.append(rf"(?P<quoted>)(?P<path>\d+)\s*;\s*{label}")
+    patterns.append(rf"(?P<quoted>)(?P<path>\d+)\s*+;\s*+{label}")
     return [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
 
 
@@ -122,7 +125,10 @@ def _read_table(
         cells = next(csv.reader([line], delimiter=between, skipinitialspace=True))
         row = [cells[at].strip() for at in (path_at, label_at) if at < len(cells)]
         if len(row) < 2 or not all(row):
-            raise ValueError(f"{file}:{number}: expected {between.join(columns)}, got {line!r}")
+            empty = f"the {('path', 'label')[row.index('')]} is empty: " if "" in row else ""
+            raise ValueError(
+                f"{file}:{number}: {empty}expected {between.join(columns)}, got {line!r}"
+            )
         rows.append((number, *row))
     return rows
 

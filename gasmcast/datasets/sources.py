@@ -4,6 +4,7 @@ import csv
 import re
 from pathlib import Path
 
+from gasmcast.datasets._text_file import check_there
 from gasmcast.datasets.annotations import LabeledVideos
 from gasmcast.datasets.classes import Classes
 from gasmcast.datasets.folders import scan_class_folders
@@ -28,7 +29,7 @@ def read_videos(
     *,
     root: str | Path | None = None,
     classes: Classes | None = None,
-    part: str = "train",
+    part: str | None = "train",
     split: int = 1,
 ) -> LabeledVideos:
     """Labelled videos of any source that is understood.
@@ -46,7 +47,7 @@ def read_videos(
             a folder of class folders is its own root; the other sources need it.
         classes: The classes in order, or a file of them (:func:`read_classes`); by default as the
             reader of the source says.
-        part: ``"train"`` or ``"test"``, for a source that holds both (HMDB51).
+        part: ``"train"`` or ``"test"``, for a source that holds both (HMDB51); None for both.
         split: Which split, for a source that holds several (HMDB51).
 
     Raises:
@@ -60,8 +61,7 @@ def read_videos(
             videos = _required(root, source, "HMDB51")
             return read_hmdb51(source, videos, part=part, split=split, classes=classes)
         return scan_class_folders(source, classes)
-    if not source.is_file():
-        raise FileNotFoundError(f"{source} is not there: expected a folder or a file")
+    check_there(source, "source", "a folder or a file")
     head = _head(source)
     if re.match(r'\s*\[\s*\{[^{}]*"id"\s*:', head):
         videos = _required(root, source, "Something-Something V2")

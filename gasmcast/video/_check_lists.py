@@ -1,15 +1,19 @@
 """What a check has found so far, on disk: a list of the bad videos, and one of the others."""
 
 import csv
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from gasmcast.video._contents import NOT_FOUND
+from gasmcast.whole_file import whole_file
 
 BAD, WARNING, GOOD = "bad", "warning", "good"
 
 
 class CheckLists:
-    """Two CSV files that only grow, and each video a line in one of them.
+    """Two CSV files that grow, and each video a line in one of them.
 
     A line is handed to the system before the next video counts as checked. So a process that is
     killed at any moment loses no more than the line it was writing, and the next one cuts the rest
@@ -44,6 +48,16 @@ class CheckLists:
     def found(self, path: str) -> str | None:
         """BAD, WARNING or GOOD; None for a video that is on no list."""
         return self._found.get(path)
+
+    def forget_not_found(self, names: Iterable[str]) -> None:
+        """Takes those videos off the list that are on it because they were not there."""
+        rows = list(self._bad.rows())
+        not_found = {path for path, reason in rows if reason.startswith(NOT_FOUND)}
+        forgotten = not_found.intersection(names)
+        if forgotten:
+            self._bad.replace([row for row in rows if row[0] not in forgotten])
+            for path in forgotten:
+                del self._found[path]
 
     def add(self, path: str, is_bad: bool, remark: str) -> None:
         """Writes down what was found: the reason why a video is bad, or a warning or nothing."""
@@ -90,6 +104,12 @@ class _Table:
         self._lines = self._open("a")
         if self._file.stat().st_size == 0:
             self.add(*self._header.split(","))
+
+    def replace(self, rows: Iterable[tuple[str, str]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self._header.split(","), *rows])
+        with whole_file(self._file) as file:
+            file.write(text.getvalue().encode(errors="surrogateescape"))
 
     def add(self, path: str, remark: str) -> None:
         csv.writer(self._lines, lineterminator="\n").writerow([path, remark])

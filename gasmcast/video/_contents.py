@@ -25,6 +25,10 @@ _DECORD_READS = {
     "matroska,webm": {"h264", "vp8", "vp9"},
 }
 
+# How the reasons begin where a file was not found, or not even looked up, as on a disk that is not
+# mounted. They say nothing about the file, and may be gone the next time.
+NOT_FOUND = ("no such file", "the file cannot be looked up")
+
 _PLAYLISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp", "webm_dash_manifest"}
 
 
@@ -79,9 +83,9 @@ def is_folder(path: str) -> bool:
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        raise VideoReadError(path, "no such file") from None
+        raise VideoReadError(path, NOT_FOUND[0]) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise VideoReadError(path, f"the file cannot be looked up: {error}") from error
+        raise VideoReadError(path, f"{NOT_FOUND[1]}: {error}") from error
     if stat.S_ISDIR(found.st_mode):
         return True
     if not stat.S_ISREG(found.st_mode):

@@ -1,9 +1,7 @@
 """Goes through the videos of a data set and writes down which of them cannot be read."""
 
 import math
-import multiprocessing
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +12,7 @@ from pathlib import Path
 import torch
 
 from gasmcast.video._check_lists import BAD, WARNING, CheckLists
+from gasmcast.video._check_processes import CheckContext, end_with_parent
 from gasmcast.video._contents import Deadline, look_inside
 from gasmcast.video._decord import decord_installed
 from gasmcast.video.errors import VideoReadError
@@ -21,6 +20,9 @@ from gasmcast.video.reader import count_frames, read_video
 
 # decord and then PyAV may both need their full time, and looking into a file comes on top.
 _KILL_AFTER = 3
+
+# Where more than this share is not there, it is the folder that is wrong, or its disk not mounted.
+_MOST_NOT_FOUND = 0.9
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def check_videos(
     decode, a decoder that gives other frames than PyAV or fails where it should not.
 
     What is on the files stays there, and is not checked again: interrupted at any moment, the same
-    call goes on where it was. Whoever replaces a video deletes its line, or both files.
+    call goes on where it was. Whoever replaces a video deletes its line, or both files. Only a
+    video that was not found is checked again, as soon as it is there.
 
     Each video is read in one of several processes, and a process that hangs is ended and
     replaced. In a script the call has to stand under ``if __name__ == "__main__":``, for the
@@ -75,6 +78,8 @@ def check_videos(
     Raises:
         ValueError: If a setting is out of range, a path holds a line break, or a file of that name
             is there and is no list of a check.
+        FileNotFoundError: If more than 90 % of the videos are not there. The lists stay as they
+            are.
         RuntimeError: If the processes cannot start, as where a script lacks that line.
     """
     from tqdm.auto import tqdm
@@ -88,7 +93,15 @@ def check_videos(
     for name in names:
         if "\n" in name or "\r" in name:
             raise ValueError(f"a list of one path a line cannot hold the line break in {name!r}")
-    with CheckLists(Path(bad_list)) as lists:
+    missing = {name for name in names if not os.path.exists(name)}
+    if len(missing) > _MOST_NOT_FOUND * len(names):
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(names)} videos are not there, such as {min(missing)}: "
+            "expected their folder, on a disk that is mounted"
+        )
+    lists = CheckLists(Path(bad_list))
+    lists.forget_not_found(name for name in names if name not in missing)
+    with lists:
         left = [name for name in names if lists.found(name) is None]
         num_bad = sum(lists.found(name) == BAD for name in names)
         with tqdm(total=len(names), initial=len(names) - len(left), unit="video") as bar:
@@ -108,10 +121,8 @@ def _read_all(
     from pebble import ProcessPool
 
     limit = None if math.isinf(timeout_seconds) else _KILL_AFTER * timeout_seconds
-    # Processes that begin afresh: a copy of this one could hang in a lock that it held.
-    context = multiprocessing.get_context("spawn")
     workers = max(1, min(num_workers, len(paths)))
-    pool = ProcessPool(workers, initializer=_end_with_parent, context=context)
+    pool = ProcessPool(workers, initializer=end_with_parent, context=CheckContext())
     waiting = iter(paths)
     running: dict[Future, str] = {}
     try:
@@ -174,9 +185,3 @@ def _read_twice(path: str, timeout_seconds: float) -> str:
     if usual is whole and contents.decord_obstacle is None and decord_installed():
         return "decord fails on it, and PyAV takes over every time"
     return ""
-
-
-def _end_with_parent() -> None:
-    """Lets a process end when the one that started it is killed, even from within a long read."""
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -73,7 +73,7 @@ def test_without_the_files_of_a_list(tmp_path):
 
 def test_a_list_means_the_same_wherever_it_is_read(tmp_path, monkeypatch):
     touch(tmp_path, "set/videos/x/a.mp4", "set/videos/x/b.mp4", "set/videos/x/c.mp4")
-    videos = scan_class_folders(tmp_path / "set" / "videos")
+    videos = scan_class_folders(tmp_path / "set" / "videos", ["x"])
     rows = ["videos/x/a.mp4", str(tmp_path / "set" / "videos" / "x" / "b.mp4"), "x/c.mp4"]
     for count in (1, 2, 3):  # from the list's folder, absolute, an id
         file = write(tmp_path / "set" / "bad.csv", "\n".join(["path", *rows[:count]]))

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +62,32 @@ def test_class_files_that_do_not_serve(tmp_path, name, content, message):
 def test_a_class_file_that_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"class file .*none\.json is not there"):
         read_classes(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "label,youtube_id,time_start,time_end,split",
+        '"label","youtube_id","time_start","time_end"',
+        "path;label",
+        "codec\tLabel\tPath",
+        "a.mp4 3",
+        '"a b.webm",drop',
+        "Archery/v_Archery_g01.AVI 1",
+    ],
+)
+def test_lists_of_videos_are_no_class_files(tmp_path, line):
+    file = write(tmp_path / "list.csv", f"{line}\ndrop,1,2\n")
+    message = f"{file} lists videos, expected class names in order: it begins with {line!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_classes(file)
+    with pytest.raises(ValueError, match="lists videos, expected class names"):
+        check_classes(("0", "1"), file)  # of which only the count would be compared
+
+
+def test_names_that_speak_of_paths_and_labels(tmp_path):
+    names = ("drawing a path, then a label", "label", "path", "at 5 a.m. ts")
+    assert read_classes(write(tmp_path / "c.txt", "\n".join(names))) == names
 
 
 def test_orders_that_differ(tmp_path):

@@ -28,17 +28,25 @@ def test_parts_and_splits(folder):
         "brush_hair/f.avi",
         "clap/b (2).avi",
     ]
+    both = read_hmdb51(folder, "/videos", part=None)  # and not c.avi, which is of neither
+    assert {r.id for r in both.records} == {r.id for r in (*videos.records, *test.records)}
+    assert len(both) == 5
     second = read_hmdb51(folder, "/videos", split=2, classes=["clap", "brush_hair"])
     assert [(r.id, r.label) for r in second.records] == [("clap/c.avi", 0)]
 
 
 def test_what_is_refused(folder):
-    with pytest.raises(ValueError, match="part of HMDB51 must be 'train' or 'test', got 'val'"):
+    with pytest.raises(
+        ValueError, match="part of HMDB51 must be 'train', 'test' or None, got 'val'"
+    ):
         read_hmdb51(folder, "/videos", part="val")
     with pytest.raises(ValueError, match=r"no <class>_test_split3\.txt, got the splits \[1, 2\]"):
         read_hmdb51(folder, "/videos", split=3)
     with pytest.raises(ValueError, match="split 2 in .* has no video of the part 'test'"):
         read_hmdb51(folder, "/videos", part="test", split=2)
+    write(folder / "clap_test_split3.txt", "a.avi 0\n")
+    with pytest.raises(ValueError, match=r"split 3 in .* has no video$"):
+        read_hmdb51(folder, "/videos", part=None, split=3)
     with pytest.raises(ValueError, match=r"clap_test_split1\.txt is of no class among the 1: 'bru"):
         read_hmdb51(folder, "/videos", classes=["brush_hair"])
     with pytest.raises(FileNotFoundError, match="none is no folder: expected one of HMDB51's"):

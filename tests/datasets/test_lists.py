@@ -1,8 +1,11 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gasmcast.datasets import read_annotation_list
+from gasmcast.datasets.lists import is_annotation_list
 from made_files import shown, write
 
 
@@ -124,8 +127,15 @@ def test_a_class_file_gives_the_order(tmp_path):
         ("", "lists no video: expected lines"),
         ("path,label\n", "lists no video"),
         ("path,label\na.mp4,lift\nb.mp4\n", r"list\.csv:3: expected path,label, got 'b\.mp4'"),
-        ("path,label\na.mp4,\n", r"list\.csv:2: expected path,label, got 'a\.mp4,'"),
+        (
+            "path,label\na.mp4,\n",
+            r"the label is empty: expected path,label, got 'a\.mp4,'$",
+        ),
         ('path,label\n"a.mp4,lift\nb.mp4,lift\n', r"list\.csv:2: expected path,label, got '\"a"),
+        (
+            "label,codec,path\n,gif,a.gif\n",
+            r"csv:2: the label is empty: expected label,codec,path, ",
+        ),
         ("path;label\na.mp4,lift\n", r"list\.csv:2: expected path;label, got 'a\.mp4,lift'"),
         ("a.mp4\n", r"list\.csv:1: expected 'path label' with a video file.* got 'a\.mp4'"),
         ("video,label\na.mp4,lift\n", r"list\.csv:1: .*got 'video,label'"),
@@ -136,8 +146,11 @@ def test_a_class_file_gives_the_order(tmp_path):
         ("a.mp4 1 3 5\n", r"list\.csv:1: .*got 'a\.mp4 1 3 5'"),
         ("a.mp4 0 1\n", r"list\.csv:1: .*got 'a\.mp4 0 1'"),
         ("path,class\na.mp4,lift\n", r"list\.csv:1: .*got 'path,class'"),
-        ("path,label\n ,lift\n", r"list\.csv:2: expected path,label, got ',lift'"),
-        ('path,label\n" ",lift\n', r"list\.csv:2: expected path,label, got '\" \",lift'"),
+        ("path,label\n ,lift\n", r"csv:2: the path is empty: expected path,label, got ',lift'$"),
+        (
+            'path,label\n" ",lift\n',
+            r"the path is empty: expected path,label, got '\" \",lift'$",
+        ),
         ("a.mp4,1,3,5\n", r"list\.csv:1: .*got 'a\.mp4,1,3,5'"),
         ("a.mp4 1\n\nb.mp4 3 1\n", r"list\.csv:3: expected .* like line 1, or .*got 'b\.mp4 3 1'"),
         ("a.mp4,0\nb.mp4,1\nc.mp4 0\n", r"list\.csv:3: .* like line 1, .*got 'c\.mp4 0'"),
@@ -150,6 +163,14 @@ def test_a_class_file_gives_the_order(tmp_path):
 def test_lines_that_cannot_be_read(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         read_annotation_list(write(tmp_path / "list.csv", text), classes=["drop", "lift"])
+
+
+@pytest.mark.parametrize("between", [" ", "\t", " \t", "; ", ", ", "1 ", "a.mp4 1 ", '"'])
+@pytest.mark.parametrize("line", ["a{}b", "a.mp4{}b c", "{}b"])
+def test_long_lines_are_refused_or_read_in_time_of_their_length(between, line):
+    begin = time.monotonic()
+    is_annotation_list(line.format(between * 100_000))  # in squares, minutes
+    assert time.monotonic() - begin < 10
 
 
 def test_minus_one_is_no_class(tmp_path):
@@ -167,6 +188,8 @@ def test_a_number_that_is_no_class(tmp_path):
 def test_files_that_are_not_lists(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"annotation list .*none\.csv is not there"):
         read_annotation_list(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match=r"^annotation list .* is a folder: expected a file$"):
+        read_annotation_list(tmp_path)
     (tmp_path / "video.mp4").write_bytes(b"\x00\xff\xfe\x90")
     with pytest.raises(ValueError, match=r"video\.mp4 is not a text file"):
         read_annotation_list(tmp_path / "video.mp4")

@@ -1,4 +1,6 @@
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,8 @@ def test_hmdb51(tmp_path):
     assert videos == read_hmdb51(tmp_path, "/v", **options)
     assert [record.id for record in videos.records] == ["clap/a.avi", "wave/d.avi"]
     assert [r.id for r in read_videos(tmp_path, root="/v").records] == ["clap/a.avi"]
+    both = read_videos(tmp_path, root="/v", part=None)
+    assert [record.id for record in both.records] == ["clap/a.avi", "clap/b.avi"]
 
 
 def test_something_something(tmp_path):
@@ -122,5 +126,16 @@ def test_sources_that_are_not_understood(tmp_path, content, begins):
 
 
 def test_sources_that_are_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none is not there: expected a folder or a file"):
+    message = r"^source .*none is not there: expected a folder or a file$"
+    with pytest.raises(FileNotFoundError, match=message):
         read_videos(tmp_path / "none")
+
+
+@pytest.mark.skipif(not Path(os.devnull).exists(), reason="a device that is no file")
+def test_sources_that_are_no_files():
+    message = rf"^source {os.devnull} is a pipe, socket or device: expected a folder or a file$"
+    with pytest.raises(ValueError, match=message):
+        read_videos(os.devnull)
+    message = rf"^annotation list {os.devnull} is a pipe, socket or device: expected a file$"
+    with pytest.raises(ValueError, match=message):
+        read_annotation_list(os.devnull)

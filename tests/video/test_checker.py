@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -185,6 +186,31 @@ class TestInterruption:
         # Counts are of the videos asked for.
         assert check_videos([more], bad_list) == CheckSummary(1, 0, 0, 0)
 
+    def test_a_video_that_was_not_there_is_checked_as_soon_as_it_is(self, sound, tmp_path):
+        """After a disk that was not mounted, nothing has to be mended by hand."""
+        bad_list = tmp_path / "bad.csv"
+        gone, late = tmp_path / "K\u00e4se, gone.mp4", tmp_path / "disk" / "late.mp4"
+        under_a_file = sound / "x.mp4"
+        empty = tmp_path / "empty.mp4"
+        empty.touch()
+        paths = [sound, gone, late, under_a_file, empty]
+        assert check_videos(paths, bad_list, num_workers=1) == CheckSummary(5, 5, 4, 0)
+        bad, others = found(bad_list)
+        assert bad[str(gone)] == bad[str(late)] == "no such file"
+        assert bad[str(under_a_file)].startswith("the file cannot be looked up: ")
+        before = bad_list.read_bytes()
+        assert check_videos(paths, bad_list, num_workers=1) == CheckSummary(5, 0, 4, 0)
+        assert bad_list.read_bytes() == before
+        late.parent.mkdir()
+        shutil.copy(sound, late)
+        # Other videos, and those that are damaged, keep their lines.
+        assert check_videos([sound, empty], bad_list) == CheckSummary(2, 0, 1, 0)
+        assert bad_list.read_bytes() == before
+        assert check_videos(paths, bad_list, num_workers=1) == CheckSummary(5, 1, 3, 0)
+        again = dict(bad)
+        del again[str(late)]
+        assert found(bad_list) == (again, {**others, str(late): ""})
+
     @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
     def test_kill_9_in_the_middle(self, sound, tmp_path, av_with_fits):
         folder = tmp_path / "videos"
@@ -239,6 +265,68 @@ class TestInterruption:
                 check_videos(paths, tmp_path / "bad.csv", num_workers=2)
         assert not pools[0]._pool_manager.worker_manager.workers
         assert len(found(tmp_path / "bad.csv")[1]) == 1
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+    def test_ctrl_c_while_the_processes_begin_prints_nothing_of_theirs(self, sound, tmp_path):
+        script = tmp_path / "check.py"
+        script.write_text(
+            "import sys, time\n"
+            "if __name__ != '__main__':\n"
+            "    time.sleep(60)\n"  # where a process of the pool is when the signal comes
+            "from gasmcast.video import check_videos\n"
+            "if __name__ == '__main__':\n"
+            "    try:\n"
+            "        check_videos(sys.argv[1:], 'bad.csv', num_workers=2)\n"
+            "    except KeyboardInterrupt:\n"
+            "        raise SystemExit(7)\n"
+        )
+        paths = [sound, shutil.copy(sound, tmp_path / "more.mp4")]
+        with subprocess.Popen(
+            [sys.executable, script, *paths],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as run:
+
+            def beginning():
+                children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+                commands = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
+                return sum("spawn_main" in command for command in commands) == 2
+
+            assert wait_until(beginning, 60)
+            time.sleep(0.5)
+            os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+            printed = run.communicate(timeout=60)[1]
+        assert run.returncode == 7
+        assert "Traceback" not in printed
+        assert "KeyboardInterrupt" not in printed
+
+
+def test_processes_that_begin_while_the_pool_stops_print_nothing(
+    sound, tmp_path, monkeypatch, capfd
+):
+    """Where all files fail at once, one process has them all read while others still begin."""
+
+    class Pool(pebble.ProcessPool):
+        def schedule(self, *arguments, **options):
+            super().schedule(*arguments, **options)
+            future = Future()
+            future.set_result((False, ""))
+            return future
+
+    ended_with = []
+
+    def wait_for_the_end(process):
+        process.join(60)
+        ended_with.append(process.exitcode)
+
+    monkeypatch.setattr(pebble, "ProcessPool", Pool)
+    monkeypatch.setattr("pebble.pool.process.stop_process", wait_for_the_end)
+    check_videos([sound], tmp_path / "bad.csv", num_workers=1)
+    assert ended_with
+    assert None not in ended_with
+    assert "Traceback" not in capfd.readouterr().err
 
 
 names = st.text(
@@ -316,11 +404,12 @@ def test_few_videos_wait_in_the_pool(monkeypatch, tmp_path):
         join = stop
 
     monkeypatch.setattr(pebble, "ProcessPool", Pool)
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
     paths = (f"{number}.mp4" for number in range(999))
     assert check_videos(paths, tmp_path / "bad.csv", num_workers=3).num_read == 999
 
 
-def test_processes_that_cannot_start_list_nothing(monkeypatch, tmp_path):
+def test_processes_that_cannot_start_list_nothing(monkeypatch, sound, tmp_path):
     """What a script without the main guard brings about: its processes run it again, and end."""
 
     class Pool:
@@ -342,7 +431,7 @@ def test_processes_that_cannot_start_list_nothing(monkeypatch, tmp_path):
         r"^the processes that read videos end before they begin: expected the call in a file, "
     )
     with pytest.raises(RuntimeError, match=message):
-        check_videos(["a.mp4"], tmp_path / "bad.csv")
+        check_videos([sound], tmp_path / "bad.csv")
     assert found(tmp_path / "bad.csv") == ({}, {})
 
 
@@ -358,6 +447,20 @@ class TestCallersMistakes:
         message = r"cannot hold the line break in '.*a\\nb\.mp4'$"
         with pytest.raises(ValueError, match=message):
             check_videos(["a\nb.mp4"], tmp_path / "bad.csv")
+
+    def test_videos_that_are_nearly_all_not_there(self, sound, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        paths = [sound, *(f"nowhere/{number:02}.mp4" for number in range(10))]
+        message = (
+            f"10 of 11 videos are not there, such as {tmp_path / 'nowhere' / '00.mp4'}: expected "
+            "their folder, on a disk that is mounted"
+        )
+        with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
+            check_videos(paths, tmp_path / "bad.csv")
+        assert list(tmp_path.iterdir()) == []
+        # One in ten is there: the set may just not be all downloaded.
+        summary = check_videos(paths[:-1], tmp_path / "bad.csv", num_workers=1)
+        assert summary == CheckSummary(10, 10, 9, 0)
 
     @pytest.mark.parametrize(
         "content", ["my notes", "my notes\n", "path,label\na.mp4,1\n", "path,r\n"]
