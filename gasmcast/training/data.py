@@ -1,7 +1,5 @@
 """Datasets to batches, for the Lightning trainer."""
 
-import os
-import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gasmcast.datasets import ClipDataset, LabeledVideos, collate_clips
 from gasmcast.training.order import EpochSampler, TrainingLoader, WholeBatchSampler
+from gasmcast.training.stopping import outlive_sigterm
 from gasmcast.training.views import EvaluationViews
 from gasmcast.transforms import eval_transform, train_transform
 from gasmcast.video import FrameSampling
@@ -148,7 +147,7 @@ class ActionDataModule(LightningDataModule):
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
             "collate_fn": collate_clips,
-            "worker_init_fn": _outlive_sigterm,
+            "worker_init_fn": outlive_sigterm,
         }
 
     def _processes(self) -> int:
@@ -252,20 +251,6 @@ class VideoDataModule(ActionDataModule):
         )
         self.image_size = image_size
         self.num_frames = num_frames
-
-
-def _outlive_sigterm(worker: int) -> None:
-    """Leave SIGTERM to the main process.
-
-    A scheduler sends it to every process of a job. Where a loading process died of it, the main
-    process could not finish its step and save. A second one ends a loading process nevertheless,
-    in silence: that is how the main process ends one that hangs.
-    """
-
-    def first(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-
-    signal.signal(signal.SIGTERM, first)
 
 
 def _check_parts(parts: dict[str, Dataset]) -> None:

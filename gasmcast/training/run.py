@@ -20,6 +20,7 @@ from gasmcast.training.checkpoints import RunCheckpoints, WholeFiles
 from gasmcast.training.data import ActionDataModule
 from gasmcast.training.module import ActionRecognition
 from gasmcast.training.report import EvaluationReport
+from gasmcast.training.stopping import StopOnSigterm
 
 _SEED = " (weights that are not loaded from a file follow from the seed)"
 
@@ -77,7 +78,8 @@ def train_and_test(
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     output = Path(output)
-    checkpoints = RunCheckpoints(output / "checkpoints", checkpoint_minutes)
+    sigterm = StopOnSigterm()
+    checkpoints = RunCheckpoints(output / "checkpoints", checkpoint_minutes, sigterm)
     last = checkpoints.last
     if last.exists() and not resume:
         raise FileExistsError(
@@ -97,7 +99,7 @@ def train_and_test(
         "num_sanity_val_steps": 0,
         **(trainer or {}),
     }
-    keep = [checkpoints]
+    keep = [sigterm, checkpoints]
     if options["logger"]:
         keep.append(LearningRateMonitor("step"))
     options["callbacks"] = [*keep, *options.get("callbacks", [])]
@@ -154,6 +156,7 @@ def evaluate(
         _check_folder(Path(output))
     module = ActionRecognition(model, max_unreadable=max_unreadable)
     options = {"logger": False, "enable_checkpointing": False, **(trainer or {})}
+    options["callbacks"] = [StopOnSigterm(), *options.get("callbacks", [])]
     run = _make_trainer(options)
     with _early_end_named():
         run.test(module, data, verbose=False)

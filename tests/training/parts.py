@@ -78,7 +78,10 @@ class DieBefore(Callback):
 
     def on_train_batch_start(self, trainer, module, batch, batch_index):
         if trainer.current_epoch * trainer.num_training_batches + batch_index == self.batch:
-            raise Died
+            self.die()
+
+    def die(self):
+        raise Died
 
 
 class Seen(Callback):

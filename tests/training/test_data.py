@@ -8,7 +8,7 @@ import torch
 
 from gasmcast.datasets import LabeledVideos, VideoRecord
 from gasmcast.training import PROTOCOLS, ActionDataModule, VideoDataModule, evaluation_views
-from gasmcast.training.data import _outlive_sigterm
+from gasmcast.training.stopping import outlive_sigterm
 from training.parts import StoredFeatures
 
 NUM_FRAMES = 100
@@ -125,7 +125,7 @@ def test_only_the_training_part_is_shuffled():
 
 def test_a_worker_outlives_one_sigterm_and_no_second():
     def work(ready):
-        _outlive_sigterm(0)
+        outlive_sigterm(0)
         ready.set()
         while True:
             time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -44,23 +45,28 @@ def work(rank, port, output, stop):
         trainer={
             **QUIET,
             **{"devices": 2, "strategy": "ddp"},
-            "callbacks": [seen, *([] if stop is None else [DieBefore(stop)])],
+            "callbacks": [seen, *stop],
         },
     )
     said = {"backend": dist.get_backend(), "batches": seen.batches, "report": str(report)}
     (output / f"process{rank}.json").write_text(json.dumps(said))
 
 
-def run(output, stop=None):
-    """What the two processes print to standard error; their exit codes."""
+def run(output, stops=((), ())):
+    """What the two processes print to standard error; their exit codes.
+
+    Each is stopped by callbacks of its own.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    processes = [fresh_process(work, rank, port, output, stop) for rank in (0, 1)]
+    processes = [fresh_process(work, rank, port, output, stops[rank]) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(300)
+        process.join(100)  # where they wait for each other, forever
+        process.kill()
+        process.join()
     errors = "".join(Path(f"{output}.{rank}.txt").read_text() for rank in (0, 1))
     return errors, [process.exitcode for process in processes]
 
@@ -111,9 +117,23 @@ def test_training_shares_the_samples_and_overlaps_nowhere(trained):
         assert len(together) in (7, 8)
 
 
-def test_two_processes_that_stop_go_on_exactly(trained, tmp_path):
-    errors, codes = run(tmp_path / "run", stop=3)
-    assert errors.count("parts.Died") == 2
+class TerminateBefore(DieBefore):
+    """SIGTERM to one process: the others have to hear of it."""
+
+    def die(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("stops", "last_words"),
+    [
+        (([DieBefore(3)], [DieBefore(3)]), "parts.Died"),
+        (([], [TerminateBefore(2)]), "stopped before the end: resume goes on from"),
+    ],
+)
+def test_two_processes_that_stop_go_on_exactly(stops, last_words, trained, tmp_path):
+    errors, codes = run(tmp_path / "run", stops)
+    assert errors.count(last_words) == 2
     assert codes == [1, 1]
     errors, codes = run(tmp_path / "run")
     assert codes == [0, 0], errors
