@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import auto_cli
+from train import load_part, say
 
 from gasmcast import TemporalCrossAttentionModel
-from gasmcast.datasets import check_classes, read_videos
+from gasmcast.datasets import check_classes
 from gasmcast.feature_store import FeatureDataset, FeatureStore, FeatureStoreError
 from gasmcast.training import (
     ActionDataModule,
@@ -74,24 +75,18 @@ def main(
     model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
     frames = {"num_frames": model.num_frames}
     views = evaluation_views(protocol, **frames, clips=clips, crops=crops, stride=stride)
-    if (test / "manifest.json").is_file():
-        if bad_files is not None or views != evaluation_views(**frames):
-            raise ValueError(
-                f"{test} is a feature store: its views were chosen when it was made, and bad_files "
-                "are for videos"
-            )
-        store = FeatureStore(test)
+    tested = load_part(test, part, model.class_names, labels=None, root=root, bad_files=bad_files)
+    if isinstance(tested, FeatureStore):
+        if views != evaluation_views(**frames):
+            raise ValueError(f"{test} is a feature store: its views were chosen when it was made")
         data = ActionDataModule(
-            None, FeatureDataset(store), batch_size=batch_size, num_workers=num_workers
+            None, FeatureDataset(tested), batch_size=batch_size, num_workers=num_workers
         )
-        described = f"{store.num_views} stored views"
+        described = f"{tested.num_views} stored views"
     else:
-        videos = read_videos(test, root=root, classes=model.class_names, part=part)
-        if bad_files is not None:
-            videos = videos.without(bad_files, strict=False)
         data = VideoDataModule(
             None,
-            videos,
+            tested,
             image_size=model.image_size,
             num_frames=model.num_frames,
             views=views,
@@ -103,16 +98,15 @@ def main(
         described = f"{views.sampling.clips} clips x {views.crops} crops"
     if check_labels is not None:
         check_classes(data.classes, check_labels)
-    report = evaluate(model, data, max_unreadable=max_unreadable, trainer=trainer)
-    print(f"{described} of each video\n{report}")
+    report = evaluate(model, data, output, max_unreadable=max_unreadable, trainer=trainer)
+    say(f"{described} of each video\n{report}")
     if output is not None:
-        report.save(output)
-        print(f"written to {output}: results.json, tables, predictions.csv")
+        say(f"written to {output}: results.json, tables, predictions.csv")
 
 
 if __name__ == "__main__":
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets and advertises
     try:
-        auto_cli(main, as_positional=False)
+        auto_cli(main, as_positional=False, allow_abbrev=False)
     except (OSError, ValueError, FeatureStoreError, TooManyUnreadableVideos) as error:
         raise SystemExit(f"error: {error}") from None

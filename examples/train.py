@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import torch
 from jsonargparse import auto_cli
+from lightning.pytorch.utilities import rank_zero_only
 
 from gasmcast import TemporalCrossAttentionModel, WeightsNotFoundError
 from gasmcast.datasets import (
@@ -39,6 +40,8 @@ from gasmcast.training import (
     evaluation_views,
     train_and_test,
 )
+
+say = rank_zero_only(print)  # in the first of several processes alone
 
 
 @dataclass
@@ -251,8 +254,8 @@ def main(
     else:
         trained, tested = split_videos(trained, held_out, seed)
     validated = validation and load_part(validation, "validation", trained.classes, **options)
-    print(f"{len(trained)} videos to train on, {len(tested)} to test on; classes in order:")
-    print("\n".join(f"  {label}  {name}" for label, name in enumerate(trained.classes)))
+    say(f"{len(trained)} videos to train on, {len(tested)} to test on; classes in order:")
+    say("\n".join(f"  {label}  {name}" for label, name in enumerate(trained.classes)))
     if check_labels is not None:
         check_classes(trained.classes, check_labels)
 
@@ -268,7 +271,7 @@ def main(
         optimization=asdict(optimization),
         trainer=trainer,
     )
-    print(f"\n{report}\nwritten to {output}: model, results.json, tables, log")
+    say(f"\n{report}\nwritten to {output}: model, results.json, tables, log")
 
 
 def load_part(
@@ -290,9 +293,7 @@ def load_part(
         return videos
     # One list for all parts: it names files of the others too.
     kept = videos.without(bad_files, strict=False)
-    print(
-        f"{source}: {len(videos) - len(kept)} of {len(videos)} videos are left out by {bad_files}"
-    )
+    say(f"{source}: {len(videos) - len(kept)} of {len(videos)} videos are left out by {bad_files}")
     return kept
 
 
@@ -310,6 +311,10 @@ def build_data(
     parts = [part for part in (train, test, validation) if part is not None]
     if not any(isinstance(part, FeatureStore) for part in parts):
         swaps = None if flip == "auto" else flip
+        if swaps is not None and not Path(swaps).is_file():
+            raise FileNotFoundError(
+                f"flip must be auto or a JSON file of classes that change places, got {flip}"
+            )
         return VideoDataModule(
             train,
             test,
@@ -356,7 +361,7 @@ def build_model(options: Model, classes: tuple[str, ...]) -> TemporalCrossAttent
 if __name__ == "__main__":
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets and advertises
     try:
-        auto_cli(main, as_positional=False)
+        auto_cli(main, as_positional=False, allow_abbrev=False)
     except (
         *(OSError, ValueError, WeightsNotFoundError),
         *(FeatureStoreError, TooManyUnreadableVideos),

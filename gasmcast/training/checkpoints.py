@@ -8,7 +8,9 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from gasmcast.training.stopping import StopOnSigterm
 from gasmcast.whole_file import leftovers, whole_file
 
 
@@ -23,17 +25,19 @@ class RunCheckpoints(Checkpoint):
         folder: Where to write.
         minutes: Time between two checkpoints within an epoch, by the clock of the first process; 0
             for one after every step.
+        sigterm: Asked after every step whether the run is to end.
 
     Raises:
         ValueError: A negative number of minutes.
     """
 
-    def __init__(self, folder: Path, minutes: float):
+    def __init__(self, folder: Path, minutes: float, sigterm: StopOnSigterm):
         if not minutes >= 0:
             raise ValueError(f"checkpoint_minutes must be at least 0, got {minutes}")
         self.last = folder / "last.ckpt"
         self.best = folder / "best.ckpt"
         self.minutes = minutes
+        self.sigterm = sigterm
         self.best_score = -1.0
         self._saved_at = 0.0
         self._step = 0
@@ -52,10 +56,13 @@ class RunCheckpoints(Checkpoint):
         self._step = trainer.global_step
         if (batch_idx + 1) % trainer.val_check_batch == 0:
             return  # a validation, or the end of the epoch, comes first
-        due = time.monotonic() - self._saved_at >= 60 * self.minutes or trainer.received_sigterm
+        stop = self.sigterm.check(trainer)
+        due = time.monotonic() - self._saved_at >= 60 * self.minutes
         # One clock decides for all processes: they save together.
-        if trainer.strategy.broadcast(due):
+        if stop or trainer.strategy.broadcast(due):
             self._save(trainer, self.last)
+        if stop:
+            raise SIGTERMException
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch, as the best one too where it is."""
@@ -65,6 +72,8 @@ class RunCheckpoints(Checkpoint):
             self.best_score = float(score)
             self._save(trainer, self.best)
         self._save(trainer, self.last)
+        if self.sigterm.check(trainer):
+            raise SIGTERMException
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of this."""

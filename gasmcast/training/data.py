@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gasmcast.datasets import ClipDataset, LabeledVideos, collate_clips
 from gasmcast.training.order import EpochSampler, TrainingLoader, WholeBatchSampler
+from gasmcast.training.stopping import outlive_sigterm
 from gasmcast.training.views import EvaluationViews
 from gasmcast.transforms import eval_transform, train_transform
 from gasmcast.video import FrameSampling
@@ -146,6 +147,7 @@ class ActionDataModule(LightningDataModule):
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
             "collate_fn": collate_clips,
+            "worker_init_fn": outlive_sigterm,
         }
 
     def _processes(self) -> int:

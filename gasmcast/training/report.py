@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from gasmcast.whole_file import whole_file
 
 
 class ClassResult(NamedTuple):
@@ -110,13 +113,16 @@ class EvaluationReport:
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
-        """Write all of it to a folder, made if need be.
+        """Write all of it to a folder, made if need be; each file whole or not at all.
 
         - ``results.json``: the numbers, and each video that was left out and why
         - ``per_class.csv``: class, videos, right, accuracy (empty where there are no videos)
         - ``confusion_matrix.csv``: videos of each class (row) by the class they were given (column)
         - ``predictions.csv``: id, label, prediction, and the most probable classes with their
           probabilities, for each video
+
+        Raises:
+            OSError: A file could not be written, such as on a full disk.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +133,7 @@ class EvaluationReport:
             **{name: None if math.isnan(value) else value for name, value in numbers.items()},
             "unreadable": list(self.unreadable),
         }
-        (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        _write(folder / "results.json", json.dumps(results, indent=2) + "\n")
         _write_table(
             folder / "per_class.csv",
             ("class", "videos", "right", "accuracy"),
@@ -163,8 +169,14 @@ class EvaluationReport:
 
 
 def _write_table(file: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    # A file name can hold bytes that are no text.
-    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as out:
-        writer = csv.writer(out)
-        writer.writerow(header)
-        writer.writerows(rows)
+    table = StringIO()
+    writer = csv.writer(table)
+    writer.writerow(header)
+    writer.writerows(rows)
+    _write(file, table.getvalue())
+
+
+def _write(file: Path, text: str) -> None:
+    with whole_file(file) as out:
+        # A file name can hold bytes that are no text.
+        out.write(text.encode(errors="backslashreplace"))

@@ -2,8 +2,10 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -11,12 +13,16 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from safetensors import SafetensorError
 
 from gasmcast.model import TemporalCrossAttentionModel
 from gasmcast.training.checkpoints import RunCheckpoints, WholeFiles
 from gasmcast.training.data import ActionDataModule
 from gasmcast.training.module import ActionRecognition
 from gasmcast.training.report import EvaluationReport
+from gasmcast.training.stopping import StopOnSigterm
+
+_SEED = " (weights that are not loaded from a file follow from the seed)"
 
 
 def train_and_test(
@@ -63,11 +69,17 @@ def train_and_test(
         TooManyUnreadableVideos: More videos than allowed cannot be read.
         ValueError: Model and data do not fit: classes, size or number of frames; a run that is
             resumed with something else than it was begun with; a limit of steps, which is given in
-            epochs.
+            epochs; fewer than one epoch.
         FileExistsError: ``output`` holds a run already and ``resume`` is false.
+        OSError: ``output`` cannot be written to, which is tried before anything is loaded; or not
+            any more, such as on a full disk.
+        SystemExit: SIGTERM or SIGINT stopped the run; the text says where it goes on from.
     """
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
     output = Path(output)
-    checkpoints = RunCheckpoints(output / "checkpoints", checkpoint_minutes)
+    sigterm = StopOnSigterm()
+    checkpoints = RunCheckpoints(output / "checkpoints", checkpoint_minutes, sigterm)
     last = checkpoints.last
     if last.exists() and not resume:
         raise FileExistsError(
@@ -77,17 +89,17 @@ def train_and_test(
     if data.train is None:
         raise ValueError("there is nothing to train on: the data has no train part")
     _check_fit(model, data)
+    _check_folder(output)
     module = ActionRecognition(model, seed=seed, **(optimization or {}))
     validated = data.validation is not None
     options = {
         "max_epochs": epochs,
         "logger": CSVLogger(output, name="log"),
-        "log_every_n_steps": max(1, min(10, len(data.train) // data.batch_size)),
         "limit_val_batches": None if validated else 0,
         "num_sanity_val_steps": 0,
         **(trainer or {}),
     }
-    keep = [checkpoints]
+    keep = [sigterm, checkpoints]
     if options["logger"]:
         keep.append(LearningRateMonitor("step"))
     options["callbacks"] = [*keep, *options.get("callbacks", [])]
@@ -95,20 +107,21 @@ def train_and_test(
     run = _make_trainer(options)
     if run.max_steps != -1:
         raise ValueError(f"give the length of a run in epochs, got max_steps={run.max_steps}")
-    try:
-        run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
-    except MisconfigurationException as error:
-        raise ValueError(f"this run can neither start nor go on: {error}") from error
-    except SystemExit as stop:
-        # Lightning's answer to SIGINT and SIGTERM, which by itself can look like success.
-        raise SystemExit(f"stopped before the end: resume goes on from {last}") from stop
-    chosen = checkpoints.best if validated and checkpoints.best.exists() else last
-    if chosen.exists():  # a quick trial of the trainer writes none
-        module.load_weights(torch.load(chosen, map_location="cpu", weights_only=True))
-    run.test(module, data, verbose=False)
-    if run.is_global_zero:
-        model.save_pretrained(output / "model")
-        module.report.save(output)
+    if "log_every_n_steps" not in (trainer or {}):
+        steps = len(data.train) // (data.batch_size * run.world_size)
+        run.log_every_n_steps = max(1, min(10, steps))
+    with _early_end_named(last):
+        try:
+            run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+        except MisconfigurationException as error:
+            raise ValueError(f"this run can neither start nor go on: {error}") from error
+        chosen = checkpoints.best if validated and checkpoints.best.exists() else last
+        if chosen.exists():  # a quick trial of the trainer writes none
+            module.load_weights(torch.load(chosen, map_location="cpu", weights_only=True))
+        run.test(module, data, verbose=False)
+        if run.is_global_zero:
+            model.save_pretrained(output / "model")
+            module.report.save(output)
     run.strategy.barrier()
     return module.report
 
@@ -116,26 +129,40 @@ def train_and_test(
 def evaluate(
     model: TemporalCrossAttentionModel,
     data: ActionDataModule,
+    output: str | Path | None = None,
     *,
     max_unreadable: float = 0.1,
     trainer: dict[str, Any] | None = None,
 ) -> EvaluationReport:
-    """Evaluate a model on the test part of data; nothing is written.
+    """Evaluate a model on the test part of data.
 
     Args:
         model: The model. Without class names it gets those of the data.
         data: Its ``test`` part is evaluated.
+        output: Folder for the files of :meth:`EvaluationReport.save`, which the first process
+            writes; made if need be. None: nothing is written.
         max_unreadable: Share of the videos that may be unreadable, 0 to 1.
         trainer: Arguments of ``lightning.Trainer``, such as ``devices``, ``precision``.
 
     Raises:
         TooManyUnreadableVideos: More videos than allowed cannot be read.
         ValueError: Model and data do not fit: classes, size or number of frames.
+        OSError: ``output`` cannot be written to, which is tried before anything is loaded; or not
+            any more, such as on a full disk.
+        SystemExit: SIGTERM or SIGINT stopped it.
     """
     _check_fit(model, data)
+    if output is not None:
+        _check_folder(Path(output))
     module = ActionRecognition(model, max_unreadable=max_unreadable)
     options = {"logger": False, "enable_checkpointing": False, **(trainer or {})}
-    _make_trainer(options).test(module, data, verbose=False)
+    options["callbacks"] = [StopOnSigterm(), *options.get("callbacks", [])]
+    run = _make_trainer(options)
+    with _early_end_named():
+        run.test(module, data, verbose=False)
+        if output is not None and run.is_global_zero:
+            module.report.save(output)
+    run.strategy.barrier()
     return module.report
 
 
@@ -144,12 +171,48 @@ def _make_trainer(options: dict[str, Any]) -> Trainer:
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
         r"Found \d+ module\(s\) in eval mode",  # the frozen extractors
         r"You're resuming from a checkpoint that ended before",  # the data module sees to that
+        # Evaluations are of all processes already; training numbers are those of the first.
+        r"It is recommended to use `self\.log\('(train|validation|test)_",
     ):
         warnings.filterwarnings("ignore", message=intended)
     try:
         return Trainer(**{"enable_model_summary": False, **options})
     except (TypeError, MisconfigurationException) as error:
         raise ValueError(f"these options make no trainer: {error}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Find out before hours of work that their results cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        said = f"output must be a folder to write to ({error.strerror})"
+        raise OSError(error.errno, said, str(folder)) from error
+
+
+@contextmanager
+def _early_end_named(last: Path | None = None) -> Iterator[None]:
+    """Say of a run that is stopped, or cannot write, what it leaves."""
+    try:
+        yield
+    except SystemExit as stop:
+        # Lightning's answer to SIGINT and SIGTERM, which by itself can look like success.
+        raise SystemExit(f"stopped before the end: {_left(last)}") from stop
+    except SafetensorError as error:  # of a model that is saved
+        raise OSError(f"{error} ({_left(last)})") from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        said = f"{error.strerror} ({_left(last)})"
+        raise OSError(error.errno, said, error.filename) from error
+
+
+def _left(last: Path | None) -> str:
+    if last is None or not last.exists():
+        return "there is nothing to go on from"
+    return f"resume goes on from {last}"
 
 
 def _check_fit(model: TemporalCrossAttentionModel, data: ActionDataModule) -> None:
@@ -182,5 +245,5 @@ def _check_features(
             differ = [key for key in own if own[key] != stored[stream].get(key)]
             raise ValueError(
                 f"the {name} features come from another {stream} extractor than the model's: they "
-                f"differ in {', '.join(differ)}"
+                f"differ in {', '.join(differ)}{_SEED if 'weights' in differ else ''}"
             )

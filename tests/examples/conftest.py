@@ -1,9 +1,21 @@
 """What the tests of the examples share."""
 
 import importlib.util
+import sys
 from types import ModuleType
+from unittest import mock
 
 import pytest
+import torch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pieces():
+    """What is computed here is too small for two threads, which would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -12,5 +24,6 @@ def example(request: pytest.FixtureRequest) -> ModuleType:
     script = request.module.SCRIPT
     spec = importlib.util.spec_from_file_location(script.stem, script)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with mock.patch.object(sys, "path", [str(script.parent), *sys.path]):  # as for any script
+        spec.loader.exec_module(module)
     return module

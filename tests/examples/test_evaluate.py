@@ -82,6 +82,27 @@ def test_numbers_of_views_and_a_class_order_that_is_another(example, saved, tmp_
         example.main(Path("nowhere"), source[1])
 
 
+def test_damaged_files_are_left_out_and_counted(example, saved, tmp_path, capsys):
+    test = saved / "clips" / "test.csv"
+    bad = read_annotation_list(test, classes=saved / "clips/labels.json").records[0].path
+    (tmp_path / "bad.csv").write_text(f"path,reason\n{bad},cut\nof another part.mp4,cut\n")
+    options = {"bad_files": tmp_path / "bad.csv", "num_workers": 0, "trainer": dict(QUIET)}
+    example.main(saved / "model", test, **options)
+    printed = capsys.readouterr().out
+    assert f"{test}: 1 of 6 videos are left out by {tmp_path / 'bad.csv'}\n" in printed
+    assert "videos      5\n" in printed
+
+
+def test_an_output_that_cannot_be_is_found_before_anything_is_decoded(
+    example, saved, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("gasmcast.datasets.clips.read_video", None)
+    for output in (saved / "model" / "config.json", saved / "model" / "config.json" / "results"):
+        message = rf"output must be a folder to write to \(.*\): '{output}'"
+        with pytest.raises(OSError, match=message):
+            example.main(saved / "model", saved / "clips" / "test.csv", output)
+
+
 def test_views_that_contradict():
     with pytest.raises(ValueError, match=r"leave out clips, crops and stride, got 1, 3 and None"):
         evaluation_views("ssv2", crops=3)

@@ -11,8 +11,6 @@ from torch_geometric.data import Batch
 
 from gasmcast.graphs import EdgeRule, check_graph
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SCRIPT = Path(__file__).parents[2] / "examples" / "graphs_elsewhere.py"
 KINDS = (
     "no neighbours",

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
 from gasmcast.datasets import LabeledVideos, VideoRecord
 from gasmcast.training import PROTOCOLS
@@ -47,6 +48,22 @@ def test_every_option_reaches_the_data(example, monkeypatch, tmp_path, flip, mir
         "flip": mirrored,
         **vars(loader),
     }
+
+
+@pytest.mark.parametrize("flip", ["nowhere.json", "."])
+def test_a_flip_that_is_no_file_names_the_option(example, flip):
+    videos = LabeledVideos((VideoRecord(Path("a.mp4"), 0),), CLASSES)
+    options = (example.Model(), example.Loader(), example.Evaluation())
+    message = f"^flip must be auto or a JSON file of classes that change places, got {flip}$"
+    with pytest.raises(FileNotFoundError, match=message):
+        example.build_data(videos, videos, None, 7, flip, *options)
+
+
+def test_the_first_of_several_processes_speaks_alone(example, monkeypatch, capsys):
+    for rank in (0, 1):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        example.say(f"process {rank}")
+    assert capsys.readouterr().out == "process 0\n"
 
 
 def test_damaged_files_are_left_out(example, monkeypatch, capsys):

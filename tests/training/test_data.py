@@ -1,3 +1,5 @@
+import multiprocessing
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,6 +8,7 @@ import torch
 
 from gasmcast.datasets import LabeledVideos, VideoRecord
 from gasmcast.training import PROTOCOLS, ActionDataModule, VideoDataModule, evaluation_views
+from gasmcast.training.stopping import outlive_sigterm
 from training.parts import StoredFeatures
 
 NUM_FRAMES = 100
@@ -118,6 +121,26 @@ def test_only_the_training_part_is_shuffled():
     for loader in (data.test_dataloader(), data.val_dataloader()):
         assert order(loader) == list(range(12))
         assert [len(batch["label"]) for batch in loader] == [5, 5, 2]
+
+
+def test_a_worker_outlives_one_sigterm_and_no_second():
+    def work(ready):
+        outlive_sigterm(0)
+        ready.set()
+        while True:
+            time.sleep(0.01)
+
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=work, args=(ready,), daemon=True)
+    worker.start()
+    assert ready.wait(30)
+    worker.terminate()
+    worker.join(0.3)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(30)
+    assert worker.exitcode == 0
 
 
 def test_any_datasets():

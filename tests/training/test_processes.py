@@ -1,28 +1,29 @@
 """Two processes that share the work through gloo, against one that does all of it."""
 
 import json
-import subprocess
-import sys
+import os
+import signal
+import socket
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from gasmcast import TemporalCrossAttentionModel
-from gasmcast.training import ActionDataModule, evaluate
-from training.parts import QUIET, StoredFeatures
-
-SCRIPT = """
-import json
-import sys
-sys.path[:0] = [{tests!r}]
-import torch
-from gasmcast.training import ActionDataModule, train_and_test
-from training.parts import QUIET, DieBefore, Died, Seen, StoredFeatures
+from gasmcast.training import ActionDataModule, evaluate, train_and_test
 from small import small_model
+from training.parts import QUIET, DieBefore, Seen, StoredFeatures, fresh_process
 
-if __name__ == "__main__":
-    output, stop = sys.argv[1:]
+
+def work(rank, port, output, stop):
+    """One of two processes, as torchrun starts them."""
+    os.environ |= {
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": "2"},
+        **{"LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)},
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    os.dup2(os.open(f"{output}.{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     seen = Seen()
@@ -40,36 +41,41 @@ if __name__ == "__main__":
         epochs=2,
         resume=True,
         checkpoint_minutes=0,
-        optimization={{"ema_decay": 0.5, "max_unreadable": 0.5, "learning_rate": 1e-2}},
-        trainer={{
-            **QUIET, "devices": 2, "strategy": "ddp",
-            "callbacks": [seen, *([DieBefore(int(stop))] if stop != "never" else [])],
-        }},
+        optimization={"ema_decay": 0.5, "max_unreadable": 0.5, "learning_rate": 1e-2},
+        trainer={
+            **QUIET,
+            **{"devices": 2, "strategy": "ddp"},
+            "callbacks": [seen, *stop],
+        },
     )
-    import torch.distributed as dist
-    name = f"{{output}}/process{{dist.get_rank()}}.json"
-    said = {{"backend": dist.get_backend(), "batches": seen.batches, "report": str(report)}}
-    with open(name, "w") as file:
-        json.dump(said, file)
-"""
+    said = {"backend": dist.get_backend(), "batches": seen.batches, "report": str(report)}
+    (output / f"process{rank}.json").write_text(json.dumps(said))
 
 
-def run(folder, output, stop="never"):
-    script = folder / "train.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[1])))
-    return subprocess.run(
-        [sys.executable, str(script), str(output), str(stop)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def run(output, stops=((), ())):
+    """What the two processes print to standard error; their exit codes.
+
+    Each is stopped by callbacks of its own.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [fresh_process(work, rank, port, output, stops[rank]) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(100)  # where they wait for each other, forever
+        process.kill()
+        process.join()
+    errors = "".join(Path(f"{output}.{rank}.txt").read_text() for rank in (0, 1))
+    return errors, [process.exitcode for process in processes]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    done = run(folder, folder / "run")
-    assert done.returncode == 0, done.stderr[-3000:]
+    errors, codes = run(folder / "run")
+    assert codes == [0, 0], errors
     return folder / "run"
 
 
@@ -111,11 +117,29 @@ def test_training_shares_the_samples_and_overlaps_nowhere(trained):
         assert len(together) in (7, 8)
 
 
-def test_two_processes_that_stop_go_on_exactly(trained, tmp_path):
-    stopped = run(tmp_path, tmp_path / "run", stop=3)
-    assert "Died" in stopped.stderr
-    done = run(tmp_path, tmp_path / "run")
-    assert done.returncode == 0, done.stderr[-3000:]
+class TerminateBefore(DieBefore):
+    """SIGTERM to one process: the others have to hear of it."""
+
+    def die(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("stops", "last_words"),
+    [
+        (([DieBefore(3)], [DieBefore(3)]), "parts.Died"),
+        (([], [TerminateBefore(2)]), "stopped before the end: resume goes on from"),
+    ],
+)
+def test_two_processes_that_stop_go_on_exactly(stops, last_words, trained, tmp_path):
+    errors, codes = run(tmp_path / "run", stops)
+    assert errors.count(last_words) == 2
+    assert codes == [1, 1]
+    errors, codes = run(tmp_path / "run")
+    assert codes == [0, 0], errors
+    # Lightning's advice reads as if the numbers were wrong.
+    assert "It is recommended to use" not in errors
+    assert "smaller than the logging interval" not in errors
     # The third batch was done: one is left, in both processes.
     assert [len(each["batches"]) for each in said(tmp_path / "run")] == [1, 1]
     for name in ("predictions.csv", "results.json"):

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -100,6 +101,15 @@ def test_numbers_against_scikit_learn(seed, size, classes):
     rows = [row for row in report.per_class if row.videos]
     assert report.mean_class == pytest.approx(sum(row.accuracy for row in rows) / len(rows))
     assert sum(row.right for row in report.per_class) / size == pytest.approx(report.top1)
+
+
+def test_a_full_disk_leaves_the_table_of_before(report, tmp_path, small_disk):
+    report.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    more = replace(report, unreadable=("test: y.mp4: empty",) * 100)
+    with pytest.raises(OSError, match=r"File too large: '.*results\.json'$"), small_disk(1000):
+        more.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_no_video_at_all(tmp_path):

@@ -2,16 +2,13 @@
 
 import random
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from gasmcast.training import ActionDataModule, VideoDataModule, train_and_test
 from small import IMAGE_SIZE, small_model
-from training.parts import QUIET, DieBefore, Died, Seen, StoredFeatures
+from training.parts import QUIET, DieBefore, Died, Seen, StoredFeatures, fresh_process
 
 # All that is random or remembers something: dropping, mixing, averaging, accumulated gradients.
 HARD = {"optimization": {"mixup_alpha": 0.8, "ema_decay": 0.5, "learning_rate": 1e-2}}
@@ -108,45 +105,30 @@ def test_a_finished_run_is_resumed_to_the_same_end(whole, tmp_path):
     assert torch.equal(again.probabilities, report.probabilities)
 
 
-KILLED = """
-import sys
-sys.path[:0] = [{tests!r}]
-import torch
-from training.test_resume import features, run
-torch.set_num_threads(1)
-run(features(), sys.argv[1], resume=True)
-"""
+def resumed_alone(output):
+    torch.set_num_threads(1)
+    run(features(), output, resume=True)
 
 
 def test_a_run_that_is_killed_again_and_again(whole, tmp_path):
     """SIGKILL after so many seconds, wherever the run is then."""
     weights, _, _ = whole
-    script = tmp_path / "run.py"
-    script.write_text(KILLED.format(tests=str(Path(__file__).parents[1])))
     output = tmp_path / "run"
-    log = output / "checkpoints" / "last.ckpt"
+    last = output / "checkpoints" / "last.ckpt"
     draw = random.Random(0)
     killed = 0
     for _ in range(4):
-        before = log.stat().st_mtime_ns if log.exists() else 0
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(output)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        process = fresh_process(resumed_alone, output)
+        process.start()
         # It dies soon after it has written something new.
-        while process.poll() is None and (not log.exists() or log.stat().st_mtime_ns == before):
-            try:
-                process.wait(0.02)
-            except subprocess.TimeoutExpired:
-                continue
-        try:
-            process.wait(draw.uniform(0, 0.3))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        _, errors = process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-        assert process.returncode in (0, -signal.SIGKILL), errors.decode()[-2000:]
+        while process.is_alive() and (not last.exists() or last.stat().st_mtime_ns == before):
+            process.join(0.002)
+        process.join(draw.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        assert process.exitcode in (0, -signal.SIGKILL)
     assert killed > 1
     resumed, _ = run(features(), output, resume=True)
     assert equal(resumed, weights)

@@ -1,7 +1,9 @@
 import csv
 import json
-import os
+import multiprocessing
 import signal
+import subprocess
+import time
 from dataclasses import replace
 
 import pytest
@@ -66,26 +68,80 @@ def test_a_trainer_that_cannot_be(clips, tmp_path):
 
 
 class Terminate(Callback):
-    """Says what a batch system says before it kills."""
+    """What a batch system does before it kills: SIGTERM to every process of the job."""
 
     def on_train_batch_start(self, *args):
-        os.kill(os.getpid(), signal.SIGTERM)
+        processes = (*multiprocessing.active_children(), multiprocessing.current_process())
+        # By another process: a worker dies in silence where its parent sends it.
+        subprocess.run(["kill", "-TERM", *(str(process.pid) for process in processes)], check=True)
+        time.sleep(0.2)
+
+    on_test_batch_start = on_train_batch_start
 
 
-def test_sigterm_is_no_success(clips, tmp_path):
+@pytest.fixture
+def sigterm():
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit, match="stopped before the end: resume goes on from"):
-            train_and_test(
-                small_model(2),
-                data_module(clips),
-                tmp_path,
-                epochs=1,
-                trainer={**QUIET, "callbacks": [Terminate()]},
-            )
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_to_all_processes_saves_and_is_no_success(clips, tmp_path, sigterm):
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(SystemExit, match=f"^stopped before the end: resume goes on from {last}$"):
+        train_and_test(
+            small_model(2),
+            data_module(clips, num_workers=1),
+            tmp_path,
+            epochs=1,
+            trainer={**QUIET, "callbacks": [Terminate()]},
+        )
+    assert torch.load(last, weights_only=True)["global_step"] == 1
     assert not (tmp_path / "model").exists()
+
+
+def test_sigterm_in_an_evaluation_is_no_success(tmp_path, sigterm):
+    data = ActionDataModule(None, StoredFeatures(4), batch_size=2, num_workers=1)
+    message = "^stopped before the end: there is nothing to go on from$"
+    with pytest.raises(SystemExit, match=message):
+        evaluate(small_model(2), data, tmp_path, trainer={**QUIET, "callbacks": [Terminate()]})
+    assert list(tmp_path.iterdir()) == []
+
+
+def features():
+    return ActionDataModule(StoredFeatures(6, training=True), StoredFeatures(4), num_workers=0)
+
+
+def test_a_full_disk_is_named_with_what_is_left(tmp_path, small_disk):
+    def start():
+        model = small_model(2, trainable=False)
+        return train_and_test(model, features(), tmp_path, epochs=1, resume=True, trainer=QUIET)
+
+    torch.manual_seed(0)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    message = rf"File too large \(there is nothing to go on from\): '{last}'$"
+    with pytest.raises(OSError, match=message), small_disk(20_000):
+        start()
+    torch.manual_seed(0)
+    start()
+    torch.manual_seed(0)
+    # A run that is finished writes its model and no checkpoint.
+    message = rf"File too large .*\(resume goes on from {last}\)$"
+    with pytest.raises(OSError, match=message), small_disk(20_000):
+        start()
+
+
+def test_numbers_and_folders_that_cannot_be(tmp_path):
+    model = small_model(2, trainable=False)
+    with pytest.raises(ValueError, match=r"^epochs must be at least 1, got 0$"):
+        train_and_test(model, features(), tmp_path / "run", epochs=0, trainer=QUIET)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    message = r"output must be a folder to write to \(File exists\): '.*file'$"
+    with pytest.raises(FileExistsError, match=message):
+        train_and_test(model, features(), tmp_path / "file", epochs=1, trainer=QUIET)
+    with pytest.raises(FileExistsError, match=message):
+        evaluate(model, features(), tmp_path / "file", trainer=QUIET)
 
 
 def test_validation_chooses_the_epoch(clips, tmp_path):
