@@ -55,7 +55,7 @@ def main(
 
 if __name__ == "__main__":
     try:
-        auto_cli(main)
+        auto_cli(main, allow_abbrev=False)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:

@@ -193,7 +193,7 @@ def print_failed(store: FeatureStore) -> None:
 
 if __name__ == "__main__":
     try:
-        auto_cli(main, as_positional=False)
+        auto_cli(main, as_positional=False, allow_abbrev=False)
     except (
         *(OSError, ValueError, WeightsNotFoundError),
         *(FeatureStoreError, TooManyUnreadableClips),

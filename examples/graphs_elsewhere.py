@@ -191,6 +191,6 @@ def draw_rules(image: Tensor, graphs: dict[str, Data], output: Path) -> Path:
 if __name__ == "__main__":
     torch.set_num_threads(1)  # layers this small are faster so
     try:
-        auto_cli(main)
+        auto_cli(main, allow_abbrev=False)
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None

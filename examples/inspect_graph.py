@@ -102,6 +102,6 @@ def segment_changes(clip: Tensor, num_segments: int) -> Tensor:
 
 if __name__ == "__main__":
     try:
-        auto_cli(main)
+        auto_cli(main, allow_abbrev=False)
     except (OSError, ValueError, VideoReadError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -348,6 +348,6 @@ def main(
 
 if __name__ == "__main__":
     try:
-        auto_cli(main)
+        auto_cli(main, allow_abbrev=False)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None

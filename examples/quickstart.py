@@ -112,6 +112,6 @@ def main(
 if __name__ == "__main__":
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets and advertises
     try:
-        auto_cli(main)
+        auto_cli(main, allow_abbrev=False)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -16,8 +16,10 @@ import threading
 
 
 def main() -> None:
-    # Ctrl-C reaches every process at a terminal; this one ends when its parent closes the pipe.
+    # Ctrl-C reaches every process at a terminal, and a scheduler's SIGTERM every process of a job.
+    # The parent may want to finish its step; this one ends when the parent closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     requests: queue.SimpleQueue[dict] = queue.SimpleQueue()
     source = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
