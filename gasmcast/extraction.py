@@ -190,8 +190,8 @@ def _device(device: str | torch.device | None) -> torch.device:
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return torch.empty(0, device=chosen).device
-    except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch's, of many lines
-        reason = str(error).split("\n")[0]
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).split("\n")[0]  # torch goes on with advice
         raise ValueError(f"expected a device to compute on, got {chosen!r}: {reason}") from error
 
 

@@ -158,10 +158,9 @@ class FeatureStoreWriter:
 
     def _tidy(self, shard: int) -> None:
         """Keep one file of a shard, and nothing of writers that were killed at it."""
-        folder, name = self.folder / SHARDS, f"{shard:05}-*.safetensors"
-        kept = shard_files(self.folder).get(shard)
-        more = [file for file in folder.glob(name) if file != kept]
-        for file in (*more, *leftovers(folder, name)):
+        folder, pattern = self.folder / SHARDS, f"{shard:05}-*.safetensors"
+        names = _shard_names(file.name for file in folder.glob(pattern))
+        for file in (*(folder / str(name) for name in names[1:]), *leftovers(folder, pattern)):
             file.unlink(missing_ok=True)
 
 
@@ -172,8 +171,13 @@ def shard_files(folder: Path) -> dict[int, Path]:
     whose last digits differ the first by name: for every reader alike.
     """
     with os.scandir(folder / SHARDS) as entries:
-        names = sorted(filter(None, (ShardName.parse(entry.name) for entry in entries)))
+        names = _shard_names(entry.name for entry in entries)
     return {name.shard: folder / SHARDS / str(name) for name in reversed(names)}
+
+
+def _shard_names(files: Iterable[str]) -> list[ShardName]:
+    """Those that are names of shards; of one shard, the file that counts comes first."""
+    return sorted(filter(None, map(ShardName.parse, files)))
 
 
 def merge_stores(
