@@ -32,7 +32,7 @@ from gasmcast import (
     read_video,
     to_networkx,
 )
-from gasmcast.visualization import load_clip
+from gasmcast.explanation import load_clip
 
 
 def main(

@@ -16,7 +16,7 @@ from gasmcast import (
     visualize_cross_attention_layers,
     visualize_graph_attention,
 )
-from gasmcast.visualization import load_clip
+from gasmcast.explanation import load_clip
 
 
 def main(

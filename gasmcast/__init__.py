@@ -69,6 +69,7 @@ _HOMES = {
         "write_rendered_dataset",
     ],
     "gasmcast.transforms": ["eval_transform", "train_transform"],
+    "gasmcast.explanation": ["inspect_clip"],
     "gasmcast.visualization": ["visualize_cross_attention_layers", "visualize_graph_attention"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

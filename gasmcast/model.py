@@ -172,6 +172,44 @@ class TemporalCrossAttentionModel(
         Returns:
             Logits [B, K], and the :class:`~gasmcast.nn.GASMCASTAttention` if asked.
         """
+        semantic, motion, *maps = self.fuse_features(
+            semantic,
+            motion,
+            semantic_mask=semantic_mask,
+            motion_mask=motion_mask,
+            return_attention=return_attention,
+            pooled=True,
+        )
+        logits = self.classifier(torch.cat([semantic, motion], dim=1))
+        return (logits, *maps) if return_attention else logits
+
+    def fuse_features(
+        self,
+        semantic: Tensor,
+        motion: Tensor,
+        *,
+        semantic_mask: Tensor | None = None,
+        motion_mask: Tensor | None = None,
+        return_attention: bool = False,
+        pooled: bool = False,
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, GASMCASTAttention]:
+        """What :class:`~gasmcast.GASMCAST` makes of features, before the classifier.
+
+        Args:
+            semantic: As for :meth:`forward_features`, and so are the masks.
+            motion: Likewise.
+            semantic_mask: Likewise.
+            motion_mask: Likewise.
+            return_attention: Also return every attention weight.
+            pooled: Return the means that the classifier takes, [B, D] and [B, D'].
+
+        Returns:
+            The tokens of both streams, [B, P, D] and [B, S, D'], and the
+            :class:`~gasmcast.nn.GASMCASTAttention` if asked.
+
+        Raises:
+            ValueError: Shapes that do not fit; the message says what came.
+        """
         rows, columns = self.semantic_extractor.grid_size
         sem_dim = self.semantic_extractor.feature_dim
         if semantic.dim() != 3 or semantic.shape[1:] != (rows * columns, sem_dim):
@@ -183,7 +221,7 @@ class TemporalCrossAttentionModel(
         if motion.dim() != 3 or motion.size(-1) != mot_dim:
             raise ValueError(f"motion features must be [B, S, {mot_dim}], got {list(motion.shape)}")
         segments = motion.size(1)
-        semantic, motion, *maps = self.gasm_cast(
+        return self.gasm_cast(
             semantic,
             motion,
             generate_spatial_positions((rows, columns)),
@@ -191,10 +229,8 @@ class TemporalCrossAttentionModel(
             semantic_mask=semantic_mask,
             motion_mask=motion_mask,
             return_attention=return_attention,
-            pooled=True,
+            pooled=pooled,
         )
-        logits = self.classifier(torch.cat([semantic, motion], dim=1))
-        return (logits, *maps) if return_attention else logits
 
     def fuse_for_inference(self) -> Self:
         """A frozen copy in ``eval()`` mode that needs fewer operations for the same logits.

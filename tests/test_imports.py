@@ -21,7 +21,8 @@ ALLOWED = {
     "nn": {"positions", "graphs"},
     "model": {"extractors", "nn", "positions"},
     "datasets": {"seeds", "video", "whole_file"},
-    "visualization": {"graphs", "video", "transforms"},
+    "explanation": {"graphs", "transforms", "video"},
+    "visualization": {"explanation", "graphs", "video", "whole_file"},
     "feature_store": {"seeds", "whole_file"},
     "extraction": {"datasets", "extractors", "feature_store", "transforms", "video"},
     "training": {

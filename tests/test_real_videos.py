@@ -5,8 +5,8 @@ import torch
 
 from gasmcast import visualize_cross_attention_layers, visualize_graph_attention
 from gasmcast.datasets import read_annotation_list, scan_class_folders, split_videos
+from gasmcast.explanation import load_clip
 from gasmcast.training import VideoDataModule, train_and_test
-from gasmcast.visualization import load_clip
 from small import IMAGE_SIZE, small_model
 
 

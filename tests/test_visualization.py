@@ -10,7 +10,8 @@ from gasmcast import (
     visualize_graph_attention,
 )
 from gasmcast.datasets import write_rendered_dataset
-from gasmcast.visualization import attention_received, cross_attention_means, load_clip
+from gasmcast.explanation import inspect_clip, load_clip
+from gasmcast.visualization import attention_received, cross_attention_means
 from small import IMAGE_SIZE, small_model
 
 
@@ -74,7 +75,7 @@ def test_drawn_layers_are_the_attention(model, video):
     clip = load_clip(model, video)
     figure = visualize_cross_attention_layers(model, clip)
     _, maps = run(model, clip)
-    patches, segments = cross_attention_means(maps)
+    patches, segments = cross_attention_means(inspect_clip(model, clip))
     torch.testing.assert_close(patches.sum(1), torch.ones(3))
     torch.testing.assert_close(segments.sum(1), torch.ones(3))
     by_hand = maps.pattern.motion_to_semantic[0].sum(dim=(0, 1)) / (4 * 8)

@@ -1,0 +1,23 @@
+"""What a model sees in a clip, as numbers.
+
+:func:`inspect_clip` runs a model once over one clip and keeps all there is to see; the figures and
+the page of :mod:`gasmcast.visualization` draw what it returns.
+"""
+
+from gasmcast.explanation.clip import load_clip
+from gasmcast.explanation.inspection import (
+    DIRECTIONS,
+    LAYERS,
+    ClassEvidence,
+    ClipInspection,
+    inspect_clip,
+)
+
+__all__ = [
+    "DIRECTIONS",
+    "LAYERS",
+    "ClassEvidence",
+    "ClipInspection",
+    "inspect_clip",
+    "load_clip",
+]

@@ -1,0 +1,74 @@
+"""A video, from wherever it comes, as the clip a model takes."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+from gasmcast.transforms import eval_transform
+from gasmcast.video import VideoClip, read_video, segment_indices
+
+if TYPE_CHECKING:
+    from gasmcast.model import TemporalCrossAttentionModel
+
+
+class SampledClip(NamedTuple):
+    """Frames as the model takes them, and where they are from.
+
+    Attributes:
+        frames: Float [T, 3, H, W], RGB in [0, 1], on the CPU or where the caller's were.
+        pts_seconds: When each is shown, [T]; None where that is not known.
+        name: The file, as the caller named it; None for a tensor.
+    """
+
+    frames: Tensor
+    pts_seconds: Tensor | None = None
+    name: str | None = None
+
+
+def load_clip(
+    model: TemporalCrossAttentionModel, video: str | PathLike | VideoClip | Tensor
+) -> Tensor:
+    """A video as the clip the model takes.
+
+    Args:
+        model: Says how many frames of which size.
+        video: A file; or what ``read_video`` made of it; or its frames, uint8
+            [num_frames, 3, H, W]; or a clip ready made, float [T, 3, H, W].
+
+    Returns:
+        Float [T, 3, H, W], RGB in [0, 1], on the model's device.
+
+    Raises:
+        VideoReadError: The file cannot be read.
+        ValueError: A tensor of another shape, or without frames.
+    """
+    return sample_clip(model, video).frames.to(next(model.parameters()).device)
+
+
+def sample_clip(
+    model: TemporalCrossAttentionModel, video: str | PathLike | VideoClip | Tensor
+) -> SampledClip:
+    """The same with what is known about it; see :func:`load_clip`."""
+    if isinstance(video, str | PathLike):
+        path = fspath(video)
+        video = read_video(path, lambda count: segment_indices(count, model.num_frames))
+    frames = video.frames if isinstance(video, VideoClip) else video
+    if (
+        not isinstance(frames, Tensor)
+        or frames.dim() != 4
+        or frames.size(1) != 3
+        or not frames.numel()
+    ):
+        came = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
+        raise ValueError(f"video must be a path or [T, 3, H, W], got {came}")
+    if frames.is_floating_point():
+        return SampledClip(frames)
+    chosen = segment_indices(len(frames), model.num_frames)
+    frames = eval_transform(model.image_size)(frames[chosen])
+    if not isinstance(video, VideoClip):
+        return SampledClip(frames)
+    shown = video.pts_seconds[chosen]
+    return SampledClip(frames, None if shown.isnan().any() else shown, video.path)

@@ -1,0 +1,18 @@
+"""Pictures of what a model sees, over the frames of the clip."""
+
+from gasmcast.visualization.figures import (
+    attention_received,
+    cross_attention_means,
+    visualize_cross_attention_layers,
+    visualize_graph_attention,
+)
+from gasmcast.visualization.panels import draw_film_strip, overlay_patches
+
+__all__ = [
+    "attention_received",
+    "cross_attention_means",
+    "draw_film_strip",
+    "overlay_patches",
+    "visualize_cross_attention_layers",
+    "visualize_graph_attention",
+]

@@ -1,0 +1,72 @@
+"""Figures without global state, and where they are written."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+from gasmcast.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 150
+
+
+def new_figure(figsize: tuple[float, float]) -> Figure:
+    """A figure of so many inches that nobody else knows of.
+
+    Not through pyplot: nothing global is kept, and it works without a display.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=figsize, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def check_figure_path(save_path: str | PathLike | None) -> None:
+    """Raise before any work where a figure could not be written; None is written nowhere.
+
+    Raises:
+        ValueError: The ending is of no picture format.
+        OSError: As for :func:`check_path`.
+    """
+    if save_path is None:
+        return
+    path = Path(save_path)
+    known = new_figure((1, 1)).canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in known:
+        raise ValueError(
+            f"cannot write a picture as {path.suffix!r} ({path}): expected one of "
+            f"{', '.join(sorted(known))}"
+        )
+    check_path(path)
+
+
+def check_path(path: Path) -> None:
+    """Raise before any work where a file could not be written.
+
+    Raises:
+        OSError: The folder is not there or cannot be written to, or the path is a folder.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: its folder {path.parent} is not there")
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder")
+    try:
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error.strerror}") from error
+
+
+def save(figure: Figure, save_path: str | PathLike | None) -> Figure:
+    """Write a figure in the format that the ending names, whole or not at all; return it."""
+    if save_path is not None:
+        path = Path(save_path)
+        with whole_file(path) as file:
+            figure.savefig(file, dpi=DOTS_PER_INCH, format=path.suffix.lstrip(".").lower())
+    return figure

@@ -1,0 +1,152 @@
+import pytest
+import torch
+
+from gasmcast import TemporalCrossAttentionModel, VideoReadError, render_clip
+from gasmcast.explanation import inspect_clip, load_clip
+from small import IMAGE_SIZE, small_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = small_model(class_names=["lift", "drop", "turn"])
+    for layer in model.gasm_cast.fusion_layers:  # fresh, they are the identity
+        torch.nn.init.normal_(layer.sem_expand.weight, std=0.1)
+        torch.nn.init.normal_(layer.mot_expand.weight, std=0.1)
+    return model.train()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    torch.manual_seed(1)
+    return torch.rand(16, 3, IMAGE_SIZE, IMAGE_SIZE)
+
+
+@pytest.fixture(scope="module")
+def seen(model, clip):
+    return inspect_clip(model, clip)
+
+
+@pytest.fixture(scope="module")
+def pass_of_the_model(model, clip):
+    """Logits and attention of a forward pass in ``eval()``."""
+    model.eval()
+    with torch.no_grad():
+        logits, maps = model(clip.unsqueeze(0), return_attention=True)
+    model.train()
+    return logits[0], maps
+
+
+def test_it_is_what_a_forward_pass_gives(seen, pass_of_the_model, clip):
+    logits, maps = pass_of_the_model
+    torch.testing.assert_close(seen.logits, logits)
+    torch.testing.assert_close(seen.probabilities, logits.softmax(0))
+    assert torch.equal(seen.frames, clip)
+    for stream, graph in (("spatial", maps.semantic_graph[0]), ("temporal", maps.motion_graph[0])):
+        ours = seen.graph(stream)
+        assert torch.equal(ours.edge_index, graph.edge_index)
+        assert torch.equal(ours.edge_rule, graph.edge_rule)
+        torch.testing.assert_close(ours.attention, graph.attention)
+        torch.testing.assert_close(seen.graph_attention(stream, 3), graph.attention[:, 3])
+        loops = ours.edge_index[0] == ours.edge_index[1]
+        assert int(loops.sum()) == ours.num_nodes  # with the rest of a node's edges, 1 in all
+        received = torch.zeros(ours.num_nodes).index_add_(
+            0, ours.edge_index[1], seen.graph_attention(stream)
+        )
+        torch.testing.assert_close(received, torch.ones(ours.num_nodes))
+    for layer in ("basic", "pattern", "action"):
+        for direction in ("motion_to_semantic", "semantic_to_motion"):
+            weights = getattr(getattr(maps, layer), direction)[0]
+            torch.testing.assert_close(seen.cross_attention(layer, direction, 1), weights[1])
+            torch.testing.assert_close(seen.cross_attention(layer, direction), weights.mean(0))
+    assert seen.cross_attention("basic", "motion_to_semantic").shape == (8, 16)
+    assert seen.cross_attention("basic", "semantic_to_motion").shape == (16, 8)
+
+
+def test_modes_are_put_back(model, clip, seen):
+    assert model.training
+    model.gasm_cast.layer1_basic.eval()
+    again = inspect_clip(model, clip)
+    assert model.training
+    assert not model.gasm_cast.layer1_basic.training
+    model.train()
+    assert torch.equal(again.logits, seen.logits)
+
+
+def test_evidence_sums_to_the_logit(seen, pass_of_the_model):
+    logits, _ = pass_of_the_model
+    for label, name in enumerate(seen.class_names):
+        patches, segments, bias = seen.evidence(name)
+        torch.testing.assert_close(patches.sum() + segments.sum() + bias, logits[label])
+    assert torch.equal(seen.evidence().patches, seen.evidence(int(logits.argmax())).patches)
+    patches, segments, bias = seen.evidence("lift", against="turn")
+    torch.testing.assert_close(patches.sum() + segments.sum() + bias, logits[0] - logits[2])
+    torch.testing.assert_close(patches, seen.patch_evidence[0] - seen.patch_evidence[2])
+
+
+def test_evidence_is_grad_cam(model, clip, seen):
+    """Gradient of the logit by the fused tokens, averaged over tokens, times the tokens."""
+    model.eval()
+    with torch.no_grad():
+        features = model.semantic_extractor(clip[None]), model.motion_extractor(clip[None])
+    tokens = [stream.detach().requires_grad_() for stream in model.fuse_features(*features)]
+    logits = model.classifier(torch.cat([stream.mean(dim=1) for stream in tokens], dim=1))
+    logits[0, 1].backward()
+    model.train()
+    for stream, ours in zip(tokens, seen.evidence("drop"), strict=False):
+        weights = stream.grad[0].sum(dim=0)
+        by_hand = (weights * stream.detach()[0]).sum(dim=1) / stream.size(1)
+        torch.testing.assert_close(ours, by_hand, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_not_there_is_named(seen):
+    for call, message in [
+        (lambda: seen.cross_attention("last", "motion_to_semantic"), "no fusion layer 'last'; it "),
+        (lambda: seen.cross_attention("basic", "up"), "direction must be one of motion_to_s.*'up'"),
+        (lambda: seen.cross_attention("basic", "motion_to_semantic", 4), "head must be 0 to 3"),
+        (lambda: seen.graph_attention("spatial", -1), "head must be 0 to 3 or None, got -1"),
+        (lambda: seen.graph("both"), 'stream must be "spatial" or "temporal", got \'both\''),
+        (lambda: seen.evidence("push"), "no class 'push': expected one of 'lift', 'drop', 'turn'"),
+        (lambda: seen.evidence(3), "label must be 0 to 2, got 3"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_late_fusion_has_no_layers(clip):
+    seen = inspect_clip(small_model(fusion="late"), clip)
+    assert seen.layers == {}
+    assert seen.class_names == ("class 0", "class 1", "class 2")
+    torch.testing.assert_close(
+        sum(part.sum() for part in seen.evidence(1)[:2]) + seen.bias[1], seen.logits[1]
+    )
+    with pytest.raises(ValueError, match='has none, it was made with fusion="late"'):
+        seen.cross_attention("basic", "motion_to_semantic")
+
+
+def test_top_and_text(seen):
+    best = seen.top(2)
+    assert [label for label, _ in best] == seen.logits.topk(2).indices.tolist()
+    assert best[0][1] == pytest.approx(float(seen.probabilities.max()))
+    assert len(seen.top(9)) == 3
+    assert "16 patches, 8 segments, layers: basic, pattern, action" in repr(seen)
+
+
+def test_frames_and_their_times(model, tmp_path):
+    frames = render_clip("lift", "plain", seed=0, num_frames=16, size=40)
+    seen = inspect_clip(model, frames)
+    assert torch.equal(seen.frames, load_clip(model, frames))
+    assert seen.pts_seconds is None
+    with pytest.raises(ValueError, match=r"got \[0, 3, 8, 8\]"):
+        inspect_clip(model, torch.zeros(0, 3, 8, 8))
+    with pytest.raises(ValueError, match="got NoneType"):
+        inspect_clip(model, None)
+    with pytest.raises(VideoReadError, match="nothing.mp4"):
+        inspect_clip(model, tmp_path / "nothing.mp4")
+
+
+def test_a_loaded_model_and_a_fused_one_see_the_same(model, clip, seen, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path)
+    for other in (loaded, loaded.fuse_for_inference()):
+        torch.testing.assert_close(inspect_clip(other, clip).logits, seen.logits)
