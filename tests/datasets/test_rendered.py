@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gasmcast.datasets import _scene, rendered
+from gasmcast.datasets import _drawing, _scene, rendered
 from gasmcast.datasets.rendered import (
     APPEARANCES,
     MOTIONS,
@@ -134,9 +134,9 @@ def test_the_object_has_the_area_that_its_radius_says():
     """All outlines are made as large as each other; the motion alone says how large."""
     options = {"motion_stream": 4, "num_frames": 4, "size": 160}
     for seed in range(6):
-        path = _scene._draw_scene("turn_clockwise", "plain", seed, *options.values()).path
+        path = _scene._draw_scene("turn_clockwise", "plain", seed, *options.values()).things[0].path
         area = render_object_mask("turn_clockwise", "plain", seed=seed, num_frames=4, size=160)
-        by_path = _scene._OBJECT_AREA * path.radius**2 * (160 / 2) ** 2
+        by_path = _drawing._AREA * path.radius**2 * (160 / 2) ** 2
         assert area.sum((1, 2)).tolist() == pytest.approx(by_path, rel=0.02)
 
 
@@ -277,7 +277,8 @@ def test_one_seed_shows_one_scene_in_all_classes():
 
 def test_the_background_moves_on_its_own():
     cameras = [
-        _scene._draw_camera(_scene._random(seed, 0), np.linspace(0, 1, 24)) for seed in range(200)
+        _drawing.draw_camera(_drawing.random_stream(seed, 0), np.linspace(0, 1, 24))
+        for seed in range(200)
     ]
     dx = np.array([camera.x[-1] - camera.x[0] for camera in cameras])
     dy = np.array([camera.y[-1] - camera.y[0] for camera in cameras])
