@@ -108,13 +108,7 @@ class ClipInspection:
         """
         if name is None:
             return int(self.logits.argmax())
-        if isinstance(name, str):
-            if name not in self.class_names:
-                raise ValueError(f"the model has no class {name!r}: {_some(self.class_names)}")
-            return self.class_names.index(name)
-        if not 0 <= name < len(self.class_names):
-            raise ValueError(f"label must be 0 to {len(self.class_names) - 1}, got {name}")
-        return int(name)
+        return class_number(name, self.class_names)
 
     def graph(self, stream: Stream) -> Data:
         """``"spatial"`` or ``"temporal"``.
@@ -228,11 +222,10 @@ def inspect_clip(
         _plain_graph(batch[0]) for batch in (maps.semantic_graph, maps.motion_graph)
     )
     rows, columns = model.semantic_extractor.grid_size
-    names = model.class_names or [f"class {k}" for k in range(len(bias))]
     return ClipInspection(
         frames=_plain(clip.frames),
         grid_size=(rows, columns),
-        class_names=tuple(names),
+        class_names=class_names_of(model),
         logits=patches.sum(dim=1) + segments.sum(dim=1) + bias,
         spatial=spatial,
         temporal=temporal,
@@ -247,6 +240,26 @@ def inspect_clip(
         pts_seconds=clip.pts_seconds,
         name=clip.name,
     )
+
+
+def class_names_of(model: TemporalCrossAttentionModel) -> tuple[str, ...]:
+    """The names of a model's classes; ``"class 7"`` and so on where it has none."""
+    return tuple(model.class_names or (f"class {k}" for k in range(model.classifier.out_features)))
+
+
+def class_number(name: int | str, class_names: tuple[str, ...]) -> int:
+    """The number of the class of this name or number.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    if isinstance(name, str):
+        if name not in class_names:
+            raise ValueError(f"the model has no class {name!r}: {_some(class_names)}")
+        return class_names.index(name)
+    if not 0 <= name < len(class_names):
+        raise ValueError(f"label must be 0 to {len(class_names) - 1}, got {name}")
+    return int(name)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Pictures of what a model sees, over the frames of the clip."""
+"""Pictures of what a model sees, over the frames of the clip, and a page to look around in."""
 
 from gasmcast.visualization.figures import (
     attention_received,
@@ -7,6 +7,7 @@ from gasmcast.visualization.figures import (
     visualize_graph_attention,
 )
 from gasmcast.visualization.panels import draw_film_strip, overlay_patches
+from gasmcast.visualization.report import write_report
 
 __all__ = [
     "attention_received",
@@ -15,4 +16,5 @@ __all__ = [
     "overlay_patches",
     "visualize_cross_attention_layers",
     "visualize_graph_attention",
+    "write_report",
 ]
