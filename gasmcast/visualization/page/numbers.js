@@ -120,16 +120,19 @@ function lookAcross(clip, { layer, direction, head }, chosen, seen) {
   const [asking, asked] =
     direction === "motion_to_semantic" ? ["segment", "patch"] : ["patch", "segment"];
   const layerName = `Cross-attention, ${layer} layer`;
+  const inOrder = (kind) => seen[kind].map((value, index) => ({ kind, index, value }))
+    .sort((a, b) => b.value - a.value);
   if (!chosen) {
     seen[asked] = rows[0].map((_, n) => mean(rows.map((row) => row[n])));
+    seen.rows = inOrder(asked);
     seen.caption = `${layerName}: ${PLURAL[asking]} attend to ${PLURAL[asked]}`;
-    seen.note = `Mean over all ${PLURAL[asking]}.`;
+    seen.note = `Mean over all ${PLURAL[asking]}; sums to 1.`;
     return seen;
   }
   const asks = chosen.kind === asking;
   const kind = asks ? asked : asking;
   seen[kind] = asks ? rows[chosen.index] : rows.map((row) => row[chosen.index]);
-  seen.rows = seen[kind].map((value, index) => ({ kind, index, value })).sort((a, b) => b.value - a.value);
+  seen.rows = inOrder(kind);
   seen.caption = asks
     ? `${layerName}: this ${asking} attends to ${PLURAL[asked]}`
     : `${layerName}: ${PLURAL[asking]} attend to this ${asked}`;

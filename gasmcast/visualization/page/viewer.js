@@ -336,7 +336,7 @@ class Viewer {
 // Right or wrong, in words and by mark, where the true class is known.
 function verdict(clip) {
   const [best] = clip.classes;
-  const said = [element("span", { class: "said" }, best.name), ` ${percent(best.probability)}`];
+  const said = [element("span", { class: "said" }, best.name), `, ${percent(best.probability)}`];
   if (clip.truth === null) return said;
   const right = best.label === clip.truth;
   const mark = element("strong", { class: right ? "right" : "wrong" }, right ? "✓ right" : "✗ wrong");

@@ -1,0 +1,408 @@
+"""The page in a real browser; skipped where there is none."""
+
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gasmcast import write_report
+from gasmcast.explanation import DIRECTIONS, LAYERS
+from visualization.inspections import seen_by_small_model
+from visualization.test_report import NASTY
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+HEADS = (None, 0, 3)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        # As root, Chromium's sandbox does not start.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def seen():
+    first, second = seen_by_small_model(clips=2, class_names=["lift", "drop", NASTY])
+    times = torch.arange(16.0, dtype=torch.float64) / 50
+    return [replace(first, pts_seconds=times), second]
+
+
+@pytest.fixture(scope="module")
+def one(seen, tmp_path_factory):
+    return write_report(None, seen[0], tmp_path_factory.mktemp("one") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def two(seen, tmp_path_factory):
+    best, other = int(seen[0].logits.argmax()), (int(seen[1].logits.argmax()) + 1) % 3
+    return write_report(
+        None,
+        seen,
+        tmp_path_factory.mktemp("two") / "report.html",
+        labels=[best, other],
+        names=["first", NASTY],
+    )
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page; afterwards it must have fetched nothing and complained of nothing."""
+    wrong, contexts = [], []
+
+    def visit(path, state="", **options):
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 1000}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("data:", f"file://{path}")) or wrong.append(request.url)
+            ),
+        )
+        page.goto(f"file://{path}#{state}")
+        page.wrong = wrong
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def patch(page, index):
+    return page.locator(".patch").nth(index)
+
+
+def segment(page, index):
+    return page.locator(".segment").nth(index)
+
+
+def edges(page, kind):
+    """Edges drawn, (source, target) -> attention."""
+    holder = {"patch": ".stage .edge", "segment": ".arcs .edge"}[kind]
+    found = page.locator(holder).evaluate_all(
+        "all => all.map(e => [+e.dataset.source, +e.dataset.target, +e.dataset.value])"
+    )
+    drawn = {(source, target): value for source, target, value in found}
+    assert len(drawn) == len(found)
+    return drawn
+
+
+def rows(page):
+    """The table: index -> its cells."""
+    found = page.locator("[data-part=rows] tr").evaluate_all(
+        "all => all.map(r => [+r.dataset.index, [...r.cells].map(cell => cell.textContent)])"
+    )
+    return dict(found)
+
+
+def shown(text):
+    """A number as the page writes it, which has three digits."""
+    return float(text.replace("−", "-"))
+
+
+def three_digits(value):
+    return pytest.approx(float(value), rel=5.1e-3, abs=1e-12)
+
+
+def head_key(head):
+    return "mean" if head is None else str(head)
+
+
+@pytest.mark.parametrize("kind", ["patch", "segment"])
+@pytest.mark.parametrize("side", ["in", "out"])
+@pytest.mark.parametrize("head", HEADS)
+def test_hovering_shows_exactly_the_edges_of_the_graph(kind, side, head, seen, one, visit):
+    page = visit(one, f"edges={side}&head={head_key(head)}")
+    stream = {"patch": "spatial", "segment": "temporal"}[kind]
+    graph, attention = seen[0].graph(stream), seen[0].graph_attention(stream, head)
+    similarity = graph.edge_attr[:, -1]
+    for node in (0, 5, graph.num_nodes - 1):
+        (patch if kind == "patch" else segment)(page, node).hover()
+        own = graph.edge_index[1 if side == "in" else 0] == node
+        expected = {
+            (int(graph.edge_index[0, e]), int(graph.edge_index[1, e])): e
+            for e in own.nonzero().flatten().tolist()
+        }
+        others = {pair: e for pair, e in expected.items() if pair[0] != pair[1]}
+        drawn = edges(page, kind)
+        assert drawn.keys() == others.keys()
+        for pair, value in drawn.items():
+            assert value == pytest.approx(float(attention[others[pair]]), rel=1e-6)
+        table = rows(page)
+        assert table.keys() == {pair[0 if side == "in" else 1] for pair in expected}
+        for pair, e in expected.items():
+            name, rule, alike, attended = table[pair[0 if side == "in" else 1]]
+            assert rule == rule_name(int(graph.edge_rule[e]))
+            assert shown(alike) == three_digits(similarity[e])
+            assert shown(attended) == three_digits(attention[e])
+            assert name.startswith(str(pair[0 if side == "in" else 1]))
+    page.mouse.move(2, 2)  # off again: of each node its strongest
+    targets = [target for _, target in edges(page, kind)]
+    assert sorted(targets) == sorted(set(targets))
+
+
+def rule_name(bits):
+    names = {1: "self-loop", 2: "adjacent", 4: "similar", 8: "window"}
+    return " + ".join(name for bit, name in names.items() if bits & bit)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("head", [None, 2])
+def test_cross_attention_is_that_of_the_tensors(layer, direction, head, seen, one, visit):
+    page = visit(one, f"view=cross&layer={layer}&direction={direction}&head={head_key(head)}")
+    weights = seen[0].cross_attention(layer, direction, head)  # rows ask
+    by_segment = weights if direction == "motion_to_semantic" else weights.t()
+    mean = weights.mean(dim=0)
+    assert {k: shown(cells[-1]) for k, cells in rows(page).items()} == {
+        k: three_digits(value) for k, value in enumerate(mean)
+    }
+    for index in (0, 3, 7):
+        segment(page, index).hover()
+        found = {k: shown(cells[-1]) for k, cells in rows(page).items()}
+        assert found == {k: three_digits(value) for k, value in enumerate(by_segment[index])}
+        opacities = page.locator(".patch").evaluate_all(
+            "all => all.map(p => +p.getAttribute('fill-opacity'))"
+        )
+        assert opacities.index(max(opacities)) == int(by_segment[index].argmax())
+    for index in (0, 9, 15):
+        patch(page, index).hover()
+        found = {k: shown(cells[-1]) for k, cells in rows(page).items()}
+        assert found == {k: three_digits(value) for k, value in enumerate(by_segment[:, index])}
+        labels = page.locator(".segment .number").all_text_contents()
+        assert list(map(shown, labels)) == [three_digits(value) for value in by_segment[:, index]]
+
+
+def test_evidence_is_that_of_the_tensors(seen, one, visit):
+    page = visit(one)
+    for label, _ in seen[0].top():
+        page.locator(f".classes [data-label='{label}']").click()
+        patches, segments, bias = seen[0].evidence(label)
+        page.locator("h1").hover()
+        sums = dict(
+            page.locator("[data-part=rows] tr").evaluate_all(
+                "all => all.map(r => [...r.cells].map(cell => cell.textContent))"
+            )
+        )
+        assert {key: shown(text) for key, text in sums.items()} == {
+            "patches": three_digits(patches.sum()),
+            "segments": three_digits(segments.sum()),
+            "bias": three_digits(bias),
+            "logit": three_digits(seen[0].logits[label]),
+        }
+        values = [text.rpartition(": ")[2] for text in names_of(page, ".patch")]
+        assert list(map(shown, values)) == [three_digits(value) for value in patches]
+        values = page.locator(".segment .number").all_text_contents()
+        assert list(map(shown, values)) == [three_digits(value) for value in segments]
+    patch(page, 6).hover()
+    cells = page.locator("[data-part=rows] td:last-child").all_text_contents()
+    expected = [seen[0].patch_evidence[label, 6] for label, _ in seen[0].top()]
+    assert list(map(shown, cells)) == [three_digits(value) for value in expected]
+
+
+def names_of(page, selector):
+    return page.locator(selector).evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")
+
+
+def test_the_threshold_hides_what_lies_below(seen, one, visit):
+    page = visit(one, "chosen=patch5")
+    graph, attention = seen[0].spatial, seen[0].graph_attention("spatial")
+    slider = page.locator("[name=threshold]")
+    slider.evaluate("s => { s.value = 60; s.dispatchEvent(new Event('input', {bubbles: true})); }")
+    entering = graph.edge_index[1] == 5
+    cut = 0.6 * float(attention[entering].max())
+    left = entering & (attention >= cut)
+    assert 0 < int(left.sum()) < int(entering.sum())
+    assert rows(page).keys() == set(graph.edge_index[0, left].tolist())
+    assert edges(page, "patch").keys() == {
+        (int(s), int(t)) for s, t in graph.edge_index[:, left].t() if s != t
+    }
+    assert shown(page.locator("#cut").text_content().split(" · ")[0]) == three_digits(cut)
+
+
+def test_predictions_are_shown(seen, one, visit):
+    page = visit(one)
+    lines = page.locator(".classes button").all_inner_texts()
+    for line, (_, probability) in zip(lines, seen[0].top(), strict=True):
+        assert f"{probability:.1%}".replace("%", " %") in line.replace("\n", " ")
+    assert NASTY in page.locator(".classes").inner_text()  # as text
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_by_keyboard_alone(seen, one, visit):
+    page = visit(one)
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.patch')"):
+            break
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")  # patch 5 of 4 x 4
+    entering = seen[0].spatial.edge_index[:, seen[0].spatial.edge_index[1] == 5]
+    expected = {(int(s), 5) for s in entering[0] if s != 5}
+    assert edges(page, "patch").keys() == expected
+    assert page.locator("[data-part=title]").text_content() == "Patch 5 (row 1, column 1)"
+    page.keyboard.press("Enter")  # kept, also when the focus goes on
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.dataset.part") == "scrub"
+    assert edges(page, "patch").keys() == expected
+    page.keyboard.press("End")
+    assert page.locator("[data-part=time]").text_content().endswith("16 / 16")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("[data-part=title]").text_content() == "Segment 1"
+    page.keyboard.press("Escape")
+    assert page.locator("[data-part=title]").text_content() == "Whole clip"
+    page.locator("[name=view]").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("[data-part=caption]").text_content().startswith("Cross-attention, action")
+    # every element that takes the focus shows it
+    page.keyboard.press("Tab")
+    assert (
+        page.evaluate("getComputedStyle(document.activeElement.nextElementSibling).outlineStyle")
+        == "solid"
+    )
+
+
+def test_by_finger_on_a_phone(seen, one, visit):
+    page = visit(one, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    patch(page, 10).tap()
+    drawn = edges(page, "patch")
+    assert drawn
+    assert {target for _, target in drawn} == {10}
+    segment(page, 2).tap()
+    assert {target for _, target in edges(page, "segment")} == {2}
+    assert edges(page, "patch") == {}
+    segment(page, 2).tap()
+    assert page.locator("[data-part=title]").text_content() == "Whole clip"
+    heights = page.locator("main button, .segment, .segmented span").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect().height)"
+    )
+    assert all(height == 0 or height >= 24 for height in heights)  # WCAG 2.2, target size
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read(scheme, two, visit):
+    page = visit(two, "clip=0+1&chosen=patch5", color_scheme=scheme)
+    background = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert background > 0.8 if scheme == "light" else background < 0.05
+    for selector in ("h1", "td", ".note", ".caption", ".right", ".wrong", ".rules li"):
+        color = page.locator(selector).first.evaluate("e => getComputedStyle(e).color")
+        low, high = sorted([luminance(color), background])
+        assert (high + 0.05) / (low + 0.05) > 4.5, selector  # WCAG 2.1, AA
+
+
+def luminance(color):
+    channels = [int(value) / 255 for value in re.findall(r"\d+", color)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_index_opens_compares_and_goes_back(seen, two, visit):
+    page = visit(two)
+    cards = page.locator(".card")
+    assert cards.count() == 2
+    assert page.locator("#summary").text_content() == "2 clips, 1 of 2 right"
+    assert "✓ right" in cards.nth(0).inner_text()
+    assert "✗ wrong" in cards.nth(1).inner_text()
+    assert "(true: " in cards.nth(1).inner_text()
+    assert page.locator("#compare").is_disabled()
+    cards.nth(0).click()
+    assert page.locator("h2").all_text_contents() == ["first"]
+    page.go_back()
+    assert page.locator("#index").is_visible()
+    for box in page.locator("#cards input").all():
+        box.check()
+    page.locator("#compare").click()
+    assert page.locator(".viewer").count() == 2
+    page.locator(".viewer").nth(0).locator(".patch").nth(3).hover()
+    for number in (0, 1):  # the same patch in both, each with its own graph
+        graph = seen[number].spatial
+        found = (
+            page.locator(".viewer")
+            .nth(number)
+            .locator(".stage .edge")
+            .evaluate_all("all => all.map(e => [+e.dataset.source, +e.dataset.target])")
+        )
+        assert {tuple(pair) for pair in found} == {
+            (int(s), int(t)) for s, t in graph.edge_index.t() if t == 3 and s != 3
+        }
+    highs = page.locator("[data-part=high]").all_text_contents()
+    assert highs[0] == highs[1]  # one scale
+    page.locator("#to-index").click()
+    assert page.locator("#index").is_visible()
+
+
+def test_the_address_holds_the_state(one, visit):
+    page = visit(one)
+    page.locator("[name=view][value=cross]").check(force=True)
+    page.locator("[name=layer][value=basic]").check(force=True)
+    page.locator("[name=head]").select_option("2")
+    segment(page, 4).click()
+    page.mouse.move(2, 2)
+    page.wait_for_timeout(300)
+    address = page.url.partition("#")[2]
+    assert set(address.split("&")) >= {"view=cross", "layer=basic", "head=2", "chosen=segment4"}
+    again = visit(one, address)
+    assert rows(again) == rows(page)
+    for odd in ("clip=9", "head=99&frame=1e9&chosen=patch999", "view=%22&layer=__proto__", "&&=&"):
+        assert visit(one, odd).locator(".viewer").count() == 1
+
+
+def test_playing_goes_at_the_pace_of_the_clip(one, two, visit):
+    page = visit(one)
+    time = page.locator("[data-part=time]")
+    assert time.text_content() == "0.16 s · 9 / 16"
+    page.wait_for_timeout(200)
+    assert time.text_content() == "0.16 s · 9 / 16"  # not by itself
+    seconds = page.evaluate(
+        """async () => {
+            const start = performance.now();
+            document.querySelector('[data-part=play]').click();
+            const time = document.querySelector('[data-part=time]');
+            while (!time.textContent.includes('14 / 16')) await new Promise(requestAnimationFrame);
+            return (performance.now() - start) / 1000;
+        }"""
+    )
+    assert 0.1 <= seconds < 0.6  # five frames at 50 a second; at 8 a second it would be 0.625
+    page.locator("[data-part=play]").click()
+    stopped = time.text_content()
+    page.wait_for_timeout(150)
+    assert time.text_content() == stopped
+
+
+def test_late_fusion_has_no_cross_attention(visit, tmp_path):
+    (seen,) = seen_by_small_model(fusion="late")
+    page = visit(write_report(None, seen, tmp_path / "report.html"), "view=cross")
+    assert page.locator("[name=view][value=cross]").is_disabled()
+    assert page.locator("[name=view][value=graph]").is_checked()
+
+
+def test_the_browser_refuses_what_the_page_did_not_bring(one, visit):
+    page = visit(one)
+    page.evaluate(
+        """async () => {
+            const script = document.createElement('script');
+            script.textContent = 'window.injected = true';
+            document.body.append(script);
+            try { await fetch('http://127.0.0.1:9/'); window.fetched = true } catch {}
+        }"""
+    )
+    assert page.evaluate("[window.injected, window.fetched]") == [None, None]
+    assert len(page.wrong) >= 2
+    assert all("Content Security Policy" in text or "127.0.0.1" in text for text in page.wrong)
+    page.wrong.clear()
