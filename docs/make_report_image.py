@@ -21,9 +21,9 @@ if __name__ == "__main__":
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport={"width": 1100, "height": 1120})
+        page = browser.new_page(viewport={"width": 830, "height": 800})
         page.goto(f"{report.as_uri()}#{state}")
         taken = page.screenshot()
         browser.close()
-    picture = Image.open(BytesIO(taken)).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE)
-    picture.save(Path(__file__).with_name("images") / "report.png", optimize=True)
+    path = Path(__file__).with_name("images") / "report.png"
+    Image.open(BytesIO(taken)).convert("RGB").save(path, optimize=True)

@@ -187,7 +187,7 @@ function show() {
   byId("viewers").replaceChildren(...viewers.map(({ root }) => root));
   byId("viewers").classList.toggle("two", viewers.length === 2);
   for (const id of ["viewers", "switches", "help"]) byId(id).hidden = !viewers.length;
-  byId("index").hidden = viewers.length > 0;
+  for (const id of ["index", "summary"]) byId(id).hidden = viewers.length > 0;
   byId("to-index").hidden = data.clips.length === 1 || !viewers.length;
   document.title = [...clips.map(({ name }) => name), "What the model sees"].join(" · ");
   if (!viewers.length) return drawMarked();
