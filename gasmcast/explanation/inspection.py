@@ -108,13 +108,7 @@ class ClipInspection:
         """
         if name is None:
             return int(self.logits.argmax())
-        if isinstance(name, str):
-            if name not in self.class_names:
-                raise ValueError(f"the model has no class {name!r}: {_some(self.class_names)}")
-            return self.class_names.index(name)
-        if not 0 <= name < len(self.class_names):
-            raise ValueError(f"label must be 0 to {len(self.class_names) - 1}, got {name}")
-        return int(name)
+        return find_class(self.class_names, name)
 
     def graph(self, stream: Stream) -> Data:
         """``"spatial"`` or ``"temporal"``.
@@ -139,7 +133,11 @@ class ClipInspection:
             ValueError: There is no such graph or head.
         """
         attention = self.graph(stream).attention
-        return attention.mean(dim=1) if head is None else attention[:, self._head(head)]
+        return (
+            attention.mean(dim=1)
+            if head is None
+            else attention[:, check_head(head, self.num_heads)]
+        )
 
     def cross_attention(self, layer: str, direction: Direction, head: int | None = None) -> Tensor:
         """Attention of one fusion layer in one direction; each row sums to 1.
@@ -159,7 +157,7 @@ class ClipInspection:
         if direction not in DIRECTIONS:
             raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
         weights = getattr(self.layers[layer], direction)
-        return weights.mean(dim=0) if head is None else weights[self._head(head)]
+        return weights.mean(dim=0) if head is None else weights[check_head(head, self.num_heads)]
 
     def evidence(
         self, label: int | str | None = None, against: int | str | None = None
@@ -195,11 +193,6 @@ class ClipInspection:
             chosen = [mine - part[other] for mine, part in zip(chosen, parts, strict=True)]
         return ClassEvidence(chosen[0], chosen[1], float(chosen[2]))
 
-    def _head(self, head: int) -> int:
-        if not 0 <= head < self.num_heads:
-            raise ValueError(f"head must be 0 to {self.num_heads - 1} or None, got {head}")
-        return head
-
 
 @torch.no_grad()
 def inspect_clip(
@@ -228,11 +221,10 @@ def inspect_clip(
         _plain_graph(batch[0]) for batch in (maps.semantic_graph, maps.motion_graph)
     )
     rows, columns = model.semantic_extractor.grid_size
-    names = model.class_names or [f"class {k}" for k in range(len(bias))]
     return ClipInspection(
         frames=_plain(clip.frames),
         grid_size=(rows, columns),
-        class_names=tuple(names),
+        class_names=class_names_of(model),
         logits=patches.sum(dim=1) + segments.sum(dim=1) + bias,
         spatial=spatial,
         temporal=temporal,
@@ -247,6 +239,38 @@ def inspect_clip(
         pts_seconds=clip.pts_seconds,
         name=clip.name,
     )
+
+
+def class_names_of(model: TemporalCrossAttentionModel) -> tuple[str, ...]:
+    """Names of the K classes; ``"class 7"`` and so on where the model has none."""
+    names = model.class_names or [f"class {k}" for k in range(model.classifier.out_features)]
+    return tuple(names)
+
+
+def find_class(class_names: tuple[str, ...], name: int | str) -> int:
+    """The class of this name or number.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    if isinstance(name, str):
+        if name not in class_names:
+            raise ValueError(f"the model has no class {name!r}: {_some(class_names)}")
+        return class_names.index(name)
+    if not 0 <= name < len(class_names):
+        raise ValueError(f"label must be 0 to {len(class_names) - 1}, got {name}")
+    return int(name)
+
+
+def check_head(head: int, num_heads: int) -> int:
+    """The head, if there is such a one.
+
+    Raises:
+        ValueError: There is not.
+    """
+    if not 0 <= head < num_heads:
+        raise ValueError(f"head must be 0 to {num_heads - 1} or None, got {head}")
+    return head
 
 
 @contextmanager
