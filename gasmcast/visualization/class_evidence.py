@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from os import PathLike
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 from gasmcast.explanation import ClassEvidence, ClipInspection
 from gasmcast.graphs.edge_values import value_colors
 from gasmcast.visualization.canvas import new_figure, save
-from gasmcast.visualization.inspected import TITLE_WIDTH, Video, inspected, plain
+from gasmcast.visualization.inspected import Video, inspected, named
 from gasmcast.visualization.panels import draw_film_strip, draw_segment_bars, overlay_patches
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def visualize_class_evidence(
     frames = inspection.frames
     figure = new_figure(figsize=(11, 5))
     left, right = figure.add_gridspec(1, 2)
-    unit = "logit" if against is None else "difference of the logits"
+    unit = "logit" if against is None else "logit difference"
     ax = figure.add_subplot(left)
     overlay_patches(
         ax,
@@ -73,7 +72,7 @@ def visualize_class_evidence(
     draw_segment_bars(bars, evidence.segments, signed=True)
     bars.set_ylabel(f"part of the\n{unit}", fontsize="small")
     _draw_sum(figure.add_subplot(panels[2]), evidence, unit)
-    figure.suptitle(fill(_title(inspection, label, against), TITLE_WIDTH))
+    figure.suptitle(_title(inspection, label, against))
     return save(figure, save_path)
 
 
@@ -90,22 +89,20 @@ def _draw_sum(ax: Axes, evidence: ClassEvidence, unit: str) -> None:
     ax.bar_label(bars, [_signed(width) for width in widths], padding=4, fontsize="small")
     ax.axvline(0.0, color="black", lw=0.8)
     ends = [0.0, *lefts, *(a + b for a, b in zip(lefts, widths, strict=True))]
-    room = 0.18 * (max(ends) - min(ends) or 1.0)
+    room = 0.25 * (max(ends) - min(ends) or 1.0)
     ax.set_xlim(min(ends) - (room if min(ends) < 0 else 0), max(ends) + room)
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.tick_params(labelsize="small")
+    ax.tick_params("y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _title(inspection: ClipInspection, label: int | str | None, against: int | str | None) -> str:
-    chosen = [inspection.label(label)]
+    title = f"evidence for {named(inspection, inspection.label(label))}"
     if against is not None:
-        chosen.append(inspection.label(against))
-    named = [
-        f"{plain(inspection.class_names[k])}  ({inspection.probabilities[k]:.0%})" for k in chosen
-    ]
-    return f"evidence for {' rather than '.join(named)}"
+        title += f"\nrather than {named(inspection, inspection.label(against))}"
+    return title
 
 
 def _signed(value: float) -> str:

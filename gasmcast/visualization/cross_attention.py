@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gasmcast.explanation import DIRECTIONS, LAYERS, ClipInspection
 from gasmcast.visualization.canvas import new_figure, save
-from gasmcast.visualization.inspected import Video, heads_shown, inspected, prediction
+from gasmcast.visualization.inspected import Video, heads_shown, inspected, named
 from gasmcast.visualization.panels import (
     NOTE,
     add_overlay_bar,
@@ -60,7 +60,7 @@ def visualize_cross_attention_layers(
     even_patch, even_segment = 1 / on_patches.size(1), 1 / on_segments.size(1)
     patch_limits = (0.0, max(float(on_patches.max()), 2 * even_patch))
     segment_limits = (0.0, max(float(on_segments.max()), even_segment) * 1.15)
-    figure = new_figure(figsize=(11, 5.9))
+    figure = new_figure(figsize=(11, 5.7))
     panels = figure.add_gridspec(3, len(LAYERS), height_ratios=(5, 0.75, 1.5))
     maps = []
     for column, layer in enumerate(LAYERS):
@@ -75,10 +75,11 @@ def visualize_cross_attention_layers(
         if column == 0:
             ax.set_ylabel("segments attend to patches")
             bars.set_ylabel("patches attend\nto segments")
-            end = on_segments.size(1) - 0.5
-            bars.annotate("even", (end, even_segment), ha="right", va="bottom", color=NOTE)
+    where = {"xycoords": ("axes fraction", "data"), "va": "center"}
+    even = bars.annotate("even", (1.02, even_segment), color=NOTE, fontsize="small", **where)
+    even.set_in_layout(False)  # it has room enough, below the colour bar
     add_overlay_bar(heat, maps, "attention on a patch (line: even)", even_patch)
-    figure.suptitle(f"{prediction(inspection)}\ncross-attention, {heads_shown(inspection, head)}")
+    figure.suptitle(f"{named(inspection)}\ncross-attention, {heads_shown(inspection, head)}")
     return save(figure, save_path)
 
 

@@ -13,7 +13,7 @@ from gasmcast.explanation import ClipInspection
 from gasmcast.graphs import EdgeRule, draw_graph
 from gasmcast.graphs.edge_values import value_colors
 from gasmcast.visualization.canvas import new_figure, save
-from gasmcast.visualization.inspected import Video, heads_shown, inspected, prediction
+from gasmcast.visualization.inspected import Video, heads_shown, inspected, named
 from gasmcast.visualization.panels import draw_film_strip, overlay_patches
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gasmcast.model import TemporalCrossAttentionModel
 
-TOP_K = 2  # edges drawn for a patch: more would hide the picture
+FEW_PATCHES = 100
 
 
 def visualize_graph_attention(
@@ -64,7 +64,7 @@ def visualize_graph_attention(
     _draw_spatial(top, inspection, head)
     temporal = [[figure.add_subplot(bottom[row, column]) for row in (0, 1)] for column in (0, 1)]
     _draw_temporal(temporal, figure.add_subplot(bottom[:, 2]), inspection, head)
-    figure.suptitle(f"{prediction(inspection)}\ngraph attention, {heads_shown(inspection, head)}")
+    figure.suptitle(f"{named(inspection)}\ngraph attention, {heads_shown(inspection, head)}")
     return save(figure, save_path)
 
 
@@ -83,20 +83,21 @@ def _draw_spatial(axes: list[Axes], inspection: ClipInspection, head: int | None
     spatial = inspection.spatial
     frame = inspection.frames[len(inspection.frames) // 2]
     by_rule, by_attention, received = axes
-    draw_graph(spatial, frame, by_rule, top_k=TOP_K)
+    most = 2 if spatial.num_nodes <= FEW_PATCHES else 1  # more edges would hide the picture
+    draw_graph(spatial, frame, by_rule, top_k=most)
     far = bool((spatial.edge_rule == EdgeRule.SIMILAR).any())
-    thinned = f"\nof similarity alone: the {TOP_K} most similar of a patch" if far else "\n"
+    thinned = f"\nof similarity alone: the {most} most similar of a patch" if far else "\n"
     by_rule.set_title(f"patches: {spatial.num_edges} edges by rule{thinned}", fontsize="medium")
     draw_graph(
         spatial,
         frame,
         by_attention,
-        top_k=TOP_K,
+        top_k=most,
         edge_values=inspection.graph_attention("spatial", head),
         colorbar="attention (nodes: to itself)",
     )
     by_attention.set_title(
-        f"attention along edges\nthe {TOP_K} largest of a patch", fontsize="medium"
+        f"attention along edges\nthe {most} largest of a patch", fontsize="medium"
     )
     overlay_patches(
         received,
@@ -132,7 +133,8 @@ def _draw_temporal(
     square.set_xticks(range(temporal.num_nodes))
     square.set_yticks(range(temporal.num_nodes))
     square.tick_params(labelsize="small")
-    square.set_title("the same as a matrix (hatched: no edge)", fontsize="medium")
+    missing = " (hatched: no edge)" if matrix.isnan().any() else ""
+    square.set_title(f"the same as a matrix{missing}", fontsize="medium")
     bar = square.figure.colorbar(heat, ax=square, shrink=0.9, pad=0.02)
     bar.set_label("attention (both panels; nodes: to itself)", fontsize="small")
     bar.ax.tick_params(labelsize="small")

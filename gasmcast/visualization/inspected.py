@@ -51,18 +51,16 @@ def inspected(
     return video if isinstance(video, ClipInspection) else inspect_clip(model, video)
 
 
-def prediction(inspection: ClipInspection) -> str:
-    """The most probable class with its probability, as a title."""
-    label, probability = inspection.top(1)[0]
-    return fill(f"{plain(inspection.class_names[label])}  ({probability:.0%})", TITLE_WIDTH)
-
-
-def plain(name: str) -> str:
-    """A name as text: matplotlib would set what stands between two dollars as mathematics."""
-    return name.replace("$", r"\$")
+def named(inspection: ClipInspection, label: int | None = None) -> str:
+    """A class with its probability, for a title; None: the most probable."""
+    label = inspection.label(label)
+    # matplotlib would set what stands between two dollars as mathematics
+    name = inspection.class_names[label].replace("$", r"\$")
+    return fill(f"{name}  ({inspection.probabilities[label]:.0%})", TITLE_WIDTH)
 
 
 def heads_shown(inspection: ClipInspection, head: int | None) -> str:
     """Whether a figure shows the mean over heads or one of them."""
-    of = f"{inspection.num_heads} heads"
-    return f"mean of {of}" if head is None else f"head {head} of {of}"
+    if head is None:
+        return f"mean of {inspection.num_heads} heads"
+    return f"head {head} of 0 to {inspection.num_heads - 1}"

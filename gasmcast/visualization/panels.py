@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 OPAQUE = 0.85  # of the largest value; the frame is still to be made out
-SHADES = 512  # of a colour scale
+SHADES = 513  # of a colour scale; an odd number has a middle
 NOTE = "#555555"
 
 
@@ -105,7 +105,26 @@ def add_overlay_bar(heat: AxesImage, ax: Axes | list[Axes], label: str, bare: fl
 
 
 def draw_film_strip(ax: Axes, clip: Tensor, num_segments: int) -> Axes:
-    """The middle frame of each segment, side by side, at the x positions 0 to S - 1."""
+    """The middle frame of each segment, side by side, at the x positions 0 to S - 1.
+
+    The frames keep their shape. So that they stand over the bars or the arcs of other axes of the
+    same width, these axes must be high enough: a frame is about as wide as the axes by S.
+
+    Args:
+        ax: Where to draw.
+        clip: [T, 3, H, W], RGB in [0, 1].
+        num_segments: S.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: A clip of another shape or without frames; fewer than one segment.
+    """
+    if not isinstance(clip, Tensor) or clip.dim() != 4 or clip.size(1) != 3 or not len(clip):
+        raise ValueError(f"clip must be a tensor [T, 3, H, W], got {_what(clip)}")
+    if num_segments < 1:
+        raise ValueError(f"num_segments must be at least 1, got {num_segments}")
     shown = segment_indices(len(clip), num_segments)
     aspect = clip.size(-2) / clip.size(-1)
     for position, index in enumerate(shown.tolist()):
