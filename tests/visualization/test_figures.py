@@ -226,7 +226,7 @@ def test_a_wrong_choice_is_named_before_the_extractors_run(draw, model, clip, se
 def test_text_stays_text(seen, tmp_path):
     for ending in ("svg", "pdf"):
         visualize_class_evidence(None, seen, tmp_path / f"a.{ending}", label="drop")
-    assert "evidence for drop" in (tmp_path / "a.svg").read_text()
+    assert ">evidence for drop" in (tmp_path / "a.svg").read_text()  # within <text>
     pdf = (tmp_path / "a.pdf").read_bytes()
     assert b"/Type3" not in pdf
     assert b"/CIDFontType2" in pdf
