@@ -85,8 +85,9 @@ def _draw_spatial(axes: list[Axes], inspection: ClipInspection, head: int | None
     by_rule, by_attention, received = axes
     most = 2 if spatial.num_nodes <= FEW_PATCHES else 1  # more edges would hide the picture
     draw_graph(spatial, frame, by_rule, top_k=most)
+    many = f"{most} " if most > 1 else ""
     far = bool((spatial.edge_rule == EdgeRule.SIMILAR).any())
-    thinned = f"\nof similarity alone: the {most} most similar of a patch" if far else "\n"
+    thinned = f"\nby similarity alone: each patch's {many}most similar" if far else "\n"
     by_rule.set_title(f"patches: {spatial.num_edges} edges by rule{thinned}", fontsize="medium")
     draw_graph(
         spatial,
@@ -96,9 +97,7 @@ def _draw_spatial(axes: list[Axes], inspection: ClipInspection, head: int | None
         edge_values=inspection.graph_attention("spatial", head),
         colorbar="attention (nodes: to itself)",
     )
-    by_attention.set_title(
-        f"attention along edges\nthe {most} largest of a patch", fontsize="medium"
-    )
+    by_attention.set_title(f"attention along edges\neach patch's {many}largest", fontsize="medium")
     overlay_patches(
         received,
         frame,

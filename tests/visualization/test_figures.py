@@ -123,7 +123,7 @@ def test_drawn_graph_attention_is_the_attention(head, model, clip):
     torch.testing.assert_close(
         heat_map(titled(figure, "attention received"), 1), received.view(4, 4)
     )
-    lines, nodes = titled(figure, "attention along edges\nthe 2 largest").collections
+    lines, nodes = titled(figure, "attention along edges\neach patch's 2 largest").collections
     for line, value in zip(lines.get_segments(), lines.get_array(), strict=True):
         i, j = (int(x) + 4 * int(y) for x, y in line[[0, -1]])
         assert float(value) == pytest.approx(max(value_of[i, j], value_of[j, i]))
