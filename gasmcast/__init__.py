@@ -71,6 +71,7 @@ _HOMES = {
     "gasmcast.transforms": ["eval_transform", "train_transform"],
     "gasmcast.explanation": ["inspect_clip"],
     "gasmcast.visualization": [
+        "visualize_class_evidence",
         "visualize_cross_attention_layers",
         "visualize_graph_attention",
         "write_report",

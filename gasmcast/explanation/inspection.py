@@ -108,7 +108,7 @@ class ClipInspection:
         """
         if name is None:
             return int(self.logits.argmax())
-        return class_number(name, self.class_names)
+        return find_class(self.class_names, name)
 
     def graph(self, stream: Stream) -> Data:
         """``"spatial"`` or ``"temporal"``.
@@ -133,7 +133,11 @@ class ClipInspection:
             ValueError: There is no such graph or head.
         """
         attention = self.graph(stream).attention
-        return attention.mean(dim=1) if head is None else attention[:, self._head(head)]
+        return (
+            attention.mean(dim=1)
+            if head is None
+            else attention[:, check_head(head, self.num_heads)]
+        )
 
     def cross_attention(self, layer: str, direction: Direction, head: int | None = None) -> Tensor:
         """Attention of one fusion layer in one direction; each row sums to 1.
@@ -153,7 +157,7 @@ class ClipInspection:
         if direction not in DIRECTIONS:
             raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
         weights = getattr(self.layers[layer], direction)
-        return weights.mean(dim=0) if head is None else weights[self._head(head)]
+        return weights.mean(dim=0) if head is None else weights[check_head(head, self.num_heads)]
 
     def evidence(
         self, label: int | str | None = None, against: int | str | None = None
@@ -188,11 +192,6 @@ class ClipInspection:
             other = self.label(against)
             chosen = [mine - part[other] for mine, part in zip(chosen, parts, strict=True)]
         return ClassEvidence(chosen[0], chosen[1], float(chosen[2]))
-
-    def _head(self, head: int) -> int:
-        if not 0 <= head < self.num_heads:
-            raise ValueError(f"head must be 0 to {self.num_heads - 1} or None, got {head}")
-        return head
 
 
 @torch.no_grad()
@@ -243,12 +242,13 @@ def inspect_clip(
 
 
 def class_names_of(model: TemporalCrossAttentionModel) -> tuple[str, ...]:
-    """The names of a model's classes; ``"class 7"`` and so on where it has none."""
-    return tuple(model.class_names or (f"class {k}" for k in range(model.classifier.out_features)))
+    """Names of the K classes; ``"class 7"`` and so on where the model has none."""
+    names = model.class_names or [f"class {k}" for k in range(model.classifier.out_features)]
+    return tuple(names)
 
 
-def class_number(name: int | str, class_names: tuple[str, ...]) -> int:
-    """The number of the class of this name or number.
+def find_class(class_names: tuple[str, ...], name: int | str) -> int:
+    """The class of this name or number.
 
     Raises:
         ValueError: There is no such class.
@@ -260,6 +260,17 @@ def class_number(name: int | str, class_names: tuple[str, ...]) -> int:
     if not 0 <= name < len(class_names):
         raise ValueError(f"label must be 0 to {len(class_names) - 1}, got {name}")
     return int(name)
+
+
+def check_head(head: int, num_heads: int) -> int:
+    """The head, if there is such a one.
+
+    Raises:
+        ValueError: There is not.
+    """
+    if not 0 <= head < num_heads:
+        raise ValueError(f"head must be 0 to {num_heads - 1} or None, got {head}")
+    return head
 
 
 @contextmanager

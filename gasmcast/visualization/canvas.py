@@ -64,9 +64,15 @@ def check_path(path: Path) -> None:
 
 
 def save(figure: Figure, save_path: str | PathLike | None) -> Figure:
-    """Write a figure in the format that the ending names, whole or not at all; return it."""
+    """Write a figure in the format that the ending names, whole or not at all; return it.
+
+    Text stays text: it can be searched, and edited in a drawing program.
+    """
     if save_path is not None:
+        import matplotlib as mpl
+
         path = Path(save_path)
-        with whole_file(path) as file:
+        text = {"pdf.fonttype": 42, "svg.fonttype": "none"}
+        with whole_file(path) as file, mpl.rc_context(text):
             figure.savefig(file, dpi=DOTS_PER_INCH, format=path.suffix.lstrip(".").lower())
     return figure

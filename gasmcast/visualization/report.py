@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from gasmcast.explanation import ClipInspection, inspect_clip
-from gasmcast.explanation.inspection import class_names_of, class_number
+from gasmcast.explanation.inspection import class_names_of, find_class
 from gasmcast.video import VideoClip, VideoReadError
 from gasmcast.visualization.canvas import check_path
 from gasmcast.visualization.page_data import clip_data, rule_data
@@ -108,7 +108,7 @@ def _check_labels(
             known = class_names_of(model)
         else:
             raise ValueError("a model is needed for videos that are not inspected yet, got None")
-        truths.append(None if label is None else class_number(label, known))
+        truths.append(None if label is None else find_class(known, label))
     return truths
 
 
