@@ -48,7 +48,7 @@ def visualize_confusion_matrix(
     named = size <= MOST_NAMES
     side = min(max(3.2, (0.42 if size <= MOST_COUNTS else 0.15) * size), 9.0)
     longest = max(len(plain_label(name)) for name in confusion.classes)
-    beside = 0.065 * longest + 1.4 if named else 7.0
+    beside = 0.075 * longest + 1.6 if named else 7.0
     figure = new_figure(figsize=(side + beside, side + 0.8))
     widths = (side + beside,) if named else (side + 1.4, beside - 1.4)
     columns = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
@@ -86,6 +86,7 @@ def draw_confusion_matrix(ax: Axes, run: str | PathLike) -> AxesImage:
 def most_confused(counts: Tensor, most: int) -> list[tuple[int, int, int]]:
     """Pairs of classes (shown, named) and how often, the most frequent first; equals in order.
 
+    >>> import torch
     >>> most_confused(torch.tensor([[5, 1, 0], [3, 9, 0], [0, 0, 2]]), 5)
     [(1, 0, 3), (0, 1, 1)]
     """

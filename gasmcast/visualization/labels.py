@@ -21,8 +21,8 @@ def plain_label(text: str, most: int = 50) -> str:
 
     >>> plain_label("picking up\na $5 note")
     'picking up a \\$5 note'
-    >>> plain_label("moving something away from the camera", most=20)
-    'moving som…he camera'
+    >>> plain_label("pretending to put a cup on a table", most=24)
+    'pretending t… on a table'
     """
     drawable = _drawable(_families())
     signs = (sign for sign in " ".join(text.split()) if unicodedata.category(sign) != "Cf")

@@ -81,7 +81,8 @@ def draw_training_curve(ax: Axes, runs: Runs, measure: Measure) -> list[Line2D]:
     highest validation accuracy. ``"learning_rate"`` is that of all parameters.
 
     A run that was resumed is shown as one: from the first step that a later start logged, its
-    values replace those of the start before.
+    values replace those of the start before. In an epoch that was resumed in its middle, the
+    accuracy of training is that of the part since.
 
     Args:
         ax: Where to draw.
@@ -125,6 +126,7 @@ def _draw(ax: Axes, logs: dict[str, RunLog], measure: str) -> list[Line2D]:
             done = [step / unit for step in steps]
             lines += ax.plot(done, values, color=color, gid=what, **STYLES[what])
     ax.set(title=MEASURES[measure], xlabel="epochs" if in_epochs else "steps")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlim(left=0)
     if measure == "top1":
         ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
@@ -171,15 +173,17 @@ def _legend(figure: Figure, logs: dict[str, RunLog], shown: set[str]) -> None:
     colors = _colors(len(logs))
     handles = {}
     for (name, log), color in zip(logs.items(), colors, strict=True):
-        saved = f" (epoch {log.best.epoch + 1}, {log.best.top1:.1%})" if log.best else ""
+        saved = f"{log.best.epoch + 1}, {log.best.top1:.1%}" if log.best else ""
         if several:
-            handles[f"{plain_label(name)}{saved}"] = Line2D([], [], color=color, lw=3)
+            label = plain_label(name) + (f" (saved: epoch {saved})" if saved else "")
+            handles[label] = Line2D([], [], color=color, lw=3)
     for what, style in STYLES.items():
         if what in shown and what != "learning rate":
-            label = what if several or what != "epoch that was saved" else what + saved
+            label = what if several or what != "epoch that was saved" else f"{what} ({saved})"
             handles[label] = Line2D([], [], color="#555555" if several else colors[0], **style)
     if handles:
-        columns = max(1, min(5, 150 // (max(map(len, handles)) + 8)))  # as many as find room
+        widths = [len(label) + 8 for label in handles]  # in letters; so many find room
+        columns = len(widths) if sum(widths) <= 160 else max(1, 160 // max(widths))
         figure.legend(
             handles.values(),
             handles.keys(),
