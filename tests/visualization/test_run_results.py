@@ -106,10 +106,8 @@ def test_many_classes_are_named_in_a_list_of_those_confused_most(tmp_path):
         "4 of 7: 7 act \\$7\\$\n      named 9 act \\$9\\$\n"
         "2 of 6: 70 act \\$70\\$\n      named 3 act \\$3\\$"
     )
-    for perfect in (saved(tmp_path / "best", map(str, range(80)), range(80), range(80)),):
-        assert visualize_confusion_matrix(perfect).axes[1].texts[0].get_text() == (
-            "no video was named wrong"
-        )
+    perfect = visualize_confusion_matrix(saved(tmp_path, map(str, range(80)), range(80), range(80)))
+    assert perfect.axes[1].texts[0].get_text() == "no video was named wrong"
 
 
 def test_drawn_bars_are_the_file(tmp_path):
@@ -151,10 +149,8 @@ def test_of_many_classes_the_best_and_the_worst_are_shown(tmp_path):
     widths = [bar.get_width() for bar in bars.patches]
     assert widths == accuracies[:20] + accuracies[-20:]
     notes = [text.get_text() for text in bars.patches[0].axes.texts]
-    assert notes == [
-        f"{len(rows) - 40} classes between",
-        f"{174 - len(rows)} classes without videos",
-    ]
+    assert notes[0] == f"{len(rows) - 40} classes between"
+    assert notes[1] == f"{174 - len(rows)} classes without videos"
     figure = visualize_class_accuracy(run)
     assert figure.get_figheight() < 14
 

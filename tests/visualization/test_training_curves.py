@@ -21,11 +21,8 @@ def runs(tmp_path_factory):
     for name, stops in {"whole": [None], "resumed": [15, None]}.items():
         for stop in stops:
             torch.manual_seed(5)
-            train, test, validation = (
-                StoredFeatures(22, training=True),
-                *map(StoredFeatures, (4, 8)),
-            )
-            data = ActionDataModule(train, test, validation, batch_size=2, num_workers=0)
+            parts = StoredFeatures(22, training=True), StoredFeatures(4), StoredFeatures(8)
+            data = ActionDataModule(*parts, batch_size=2, num_workers=0)
             dies = [] if stop is None else [DieBefore(stop)]
             options = {**QUIET, "callbacks": dies, "log_every_n_steps": 3}
             model = small_model(2, trainable=False)
