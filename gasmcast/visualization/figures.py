@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from gasmcast.explanation import DIRECTIONS, LAYERS, ClipInspection, inspect_clip
 from gasmcast.graphs import EdgeRule, draw_graph
 from gasmcast.visualization.canvas import check_figure_path, new_figure, save
+from gasmcast.visualization.labels import plain_label
 from gasmcast.visualization.panels import HEAT, draw_film_strip, overlay_patches
 
 if TYPE_CHECKING:
@@ -191,6 +192,4 @@ def _draw_segment_matrix(ax: Axes, temporal: Data) -> None:
 
 def _title(inspection: ClipInspection) -> str:
     label, probability = inspection.top(1)[0]
-    # matplotlib would set what stands between two dollars as mathematics
-    name = inspection.class_names[label].replace("$", r"\$")
-    return f"{name}  ({probability:.0%})"
+    return f"{plain_label(inspection.class_names[label])}  ({probability:.0%})"
