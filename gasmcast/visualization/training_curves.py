@@ -42,7 +42,8 @@ def visualize_training_curves(runs: Runs, save_path: str | PathLike | None = Non
     """Loss, accuracy and learning rate of one training run, or of several to compare.
 
     Each panel is a :func:`draw_training_curve`, against epochs; against steps where a run has not
-    finished its first epoch. A run has one colour, training is dashed, validation is solid.
+    finished its first epoch. Training is dashed, validation is solid; of several runs, each has
+    a colour.
 
     Args:
         runs: Folder of a run, finished or not; or several folders.
@@ -124,7 +125,8 @@ def _draw(ax: Axes, logs: dict[str, RunLog], measure: str) -> list[Line2D]:
         unit = log.steps_per_epoch if in_epochs else 1
         for what, steps, values in _series(log, measure):
             done = [step / unit for step in steps]
-            lines += ax.plot(done, values, color=color, gid=what, **STYLES[what])
+            shade = _single_color(what) if len(logs) == 1 else color
+            lines += ax.plot(done, values, color=shade, gid=what, **STYLES[what])
     ax.set(title=MEASURES[measure], xlabel="epochs" if in_epochs else "steps")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlim(left=0)
@@ -180,7 +182,8 @@ def _legend(figure: Figure, logs: dict[str, RunLog], shown: set[str]) -> None:
     for what, style in STYLES.items():
         if what in shown and what != "learning rate":
             label = what if several or what != "epoch that was saved" else f"{what} ({saved})"
-            handles[label] = Line2D([], [], color="#555555" if several else colors[0], **style)
+            shade = "#555555" if several else _single_color(what)
+            handles[label] = Line2D([], [], color=shade, **style)
     if handles:
         widths = [len(label) + 8 for label in handles]  # in letters; so many find room
         columns = len(widths) if sum(widths) <= 160 else max(1, 160 // max(widths))
@@ -191,6 +194,11 @@ def _legend(figure: Figure, logs: dict[str, RunLog], shown: set[str]) -> None:
             ncols=columns,
             frameon=False,
         )
+
+
+def _single_color(what: str) -> str:
+    """A run by itself leaves a second colour to tell training from validation."""
+    return RUN_COLORS[1] if what in ("validation", "epoch that was saved") else RUN_COLORS[0]
 
 
 def _colors(count: int) -> list:
