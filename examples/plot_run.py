@@ -56,10 +56,14 @@ def main(
 
 
 if __name__ == "__main__":
+    # Not auto_cli, which takes no list of values without brackets.
     parser = ArgumentParser(description="Draw how training runs went.", allow_abbrev=False)
     parser.add_argument("runs", nargs="+", type=Path, help="Folders of runs, or of evaluations.")
-    parser.add_function_arguments(main, skip={"runs"})
+    parser.add_argument("--config", action="config", help="Path to a configuration file.")
+    parser.add_function_arguments(main, skip={"runs"}, as_group=False)
+    options = parser.parse_args().as_dict()
+    options.pop("config")
     try:
-        main(**parser.parse_args().as_dict())
+        main(**options)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
