@@ -5,6 +5,7 @@ from __future__ import annotations
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gasmcast.transforms import eval_transform
@@ -19,7 +20,7 @@ class SampledClip(NamedTuple):
 
     Attributes:
         frames: Float [T, 3, H, W], RGB in [0, 1], on the CPU or where the caller's were.
-        pts_seconds: When each is shown, [T]; None where that is not known.
+        pts_seconds: When each is shown, float64 [T]; None where that is not known.
         name: The file, as the caller named it; None for a tensor.
     """
 
@@ -43,7 +44,7 @@ def load_clip(
 
     Raises:
         VideoReadError: The file cannot be read.
-        ValueError: A tensor of another shape, or without frames.
+        ValueError: A tensor of another shape or type, or without frames.
     """
     return sample_clip(model, video).frames.to(next(model.parameters()).device)
 
@@ -51,7 +52,7 @@ def load_clip(
 def sample_clip(
     model: TemporalCrossAttentionModel, video: str | PathLike | VideoClip | Tensor
 ) -> SampledClip:
-    """The same with what is known about it; see :func:`load_clip`."""
+    """The clip of :func:`load_clip`, wherever it lies, with what is known about it."""
     if isinstance(video, str | PathLike):
         path = fspath(video)
         video = read_video(path, lambda count: segment_indices(count, model.num_frames))
@@ -66,6 +67,8 @@ def sample_clip(
         raise ValueError(f"video must be a path or [T, 3, H, W], got {came}")
     if frames.is_floating_point():
         return SampledClip(frames)
+    if frames.dtype != torch.uint8:  # scaled by the range of their type, others would be black
+        raise ValueError(f"video must be uint8, or float in [0, 1], got {frames.dtype}")
     chosen = segment_indices(len(frames), model.num_frames)
     frames = eval_transform(model.image_size)(frames[chosen])
     if not isinstance(video, VideoClip):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ class ClassEvidence(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClipInspection:
-    r"""What a model saw in one clip. All tensors are on the CPU, float32, without gradient.
+    r"""What a model saw in one clip.
+
+    All tensors are on the CPU, without gradient, and its own: nothing changes them later. What is
+    computed is float32.
 
     Attributes:
         frames: The clip, [T, 3, H, W], RGB in [0, 1].
@@ -60,7 +64,7 @@ class ClipInspection:
         patch_evidence: [K, P], see :meth:`evidence`.
         segment_evidence: [K, S], likewise.
         bias: [K], of the classifier.
-        pts_seconds: When each frame is shown, [T]; None where that is not known.
+        pts_seconds: When each frame is shown, float64 [T]; None where that is not known.
         name: The file, as the caller named it; None for a tensor.
     """
 
@@ -96,7 +100,13 @@ class ClipInspection:
         return self.spatial.attention.size(1)
 
     def top(self, k: int = 5) -> list[tuple[int, float]]:
-        """The most probable classes with their probabilities, at most ``k``."""
+        """The most probable classes with their probabilities, at most ``k``.
+
+        Raises:
+            ValueError: ``k`` is below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
         values, labels = self.probabilities.topk(min(k, len(self.logits)))
         return list(zip(labels.tolist(), values.tolist(), strict=True))
 
@@ -209,7 +219,8 @@ def inspect_clip(
 
     Raises:
         VideoReadError: The file cannot be read.
-        ValueError: A tensor of another shape, or without frames.
+        ValueError: A tensor of another shape or type, or without frames; a clip of another size
+            than the model's, or with values that are not finite.
     """
     clip = sample_clip(model, video)
     frames = clip.frames.to(next(model.parameters()).device).unsqueeze(0)
@@ -222,7 +233,7 @@ def inspect_clip(
     )
     rows, columns = model.semantic_extractor.grid_size
     return ClipInspection(
-        frames=_plain(clip.frames),
+        frames=_plain(clip.frames).clone(),  # may be the caller's, who may write to them
         grid_size=(rows, columns),
         class_names=class_names_of(model),
         logits=patches.sum(dim=1) + segments.sum(dim=1) + bias,
@@ -257,9 +268,7 @@ def find_class(class_names: tuple[str, ...], name: int | str) -> int:
         if name not in class_names:
             raise ValueError(f"the model has no class {name!r}: {_some(class_names)}")
         return class_names.index(name)
-    if not 0 <= name < len(class_names):
-        raise ValueError(f"label must be 0 to {len(class_names) - 1}, got {name}")
-    return int(name)
+    return _index(name, len(class_names), "label must be a name or")
 
 
 def check_head(head: int, num_heads: int) -> int:
@@ -268,9 +277,7 @@ def check_head(head: int, num_heads: int) -> int:
     Raises:
         ValueError: There is not.
     """
-    if not 0 <= head < num_heads:
-        raise ValueError(f"head must be 0 to {num_heads - 1} or None, got {head}")
-    return head
+    return _index(head, num_heads, "head must be None or")
 
 
 @contextmanager
@@ -302,6 +309,14 @@ def _plain_graph(graph: Data) -> Data:
 
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().float().cpu()
+
+
+def _index(number: int, size: int, expected: str) -> int:
+    # Not with bools: as an index they would add a dimension.
+    whole = hasattr(number, "__index__") and not isinstance(number, bool)
+    if not whole or not 0 <= number < size:
+        raise ValueError(f"{expected} 0 to {size - 1}, got {number!r}")
+    return operator.index(number)
 
 
 def _some(names: tuple[str, ...], most: int = 8) -> str:

@@ -12,6 +12,7 @@ from gasmcast.explanation import ClipInspection, inspect_clip
 from gasmcast.explanation.inspection import check_head, class_names_of, find_class
 from gasmcast.video import VideoClip
 from gasmcast.visualization.canvas import check_figure_path
+from gasmcast.visualization.labels import plain_label
 
 if TYPE_CHECKING:
     from gasmcast.model import TemporalCrossAttentionModel
@@ -54,8 +55,7 @@ def inspected(
 def named(inspection: ClipInspection, label: int | None = None) -> str:
     """A class with its probability, for a title; None: the most probable."""
     label = inspection.label(label)
-    # matplotlib would set what stands between two dollars as mathematics
-    name = inspection.class_names[label].replace("$", r"\$")
+    name = plain_label(inspection.class_names[label], most=2 * TITLE_WIDTH)
     return fill(f"{name}  ({inspection.probabilities[label]:.0%})", TITLE_WIDTH)
 
 

@@ -56,9 +56,9 @@ def test_late_fusion_has_two_figures(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--head=4"], "error: head must be 0 to 3 or None, got 4"),
+        (["--head=4"], "error: head must be None or 0 to 3, got 4"),
         (["--label=push"], "error: the model has no class 'push': expected one of 'lift'"),
-        (["--label=0", "--against=9"], "error: label must be 0 to 2, got 9"),
+        (["--label=0", "--against=9"], "error: label must be a name or 0 to 2, got 9"),
         (["--checkpoint=nowhere"], "error: nowhere is no folder: expected a saved model"),
     ],
 )

@@ -1,7 +1,16 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from gasmcast import TemporalCrossAttentionModel, VideoReadError, render_clip
+from gasmcast import (
+    TemporalCrossAttentionModel,
+    VideoReadError,
+    read_video,
+    render_clip,
+    segment_indices,
+)
+from gasmcast.datasets import write_rendered_dataset
 from gasmcast.explanation import inspect_clip, load_clip
 from small import IMAGE_SIZE, small_model
 
@@ -103,11 +112,18 @@ def test_what_is_not_there_is_named(seen):
     for call, message in [
         (lambda: seen.cross_attention("last", "motion_to_semantic"), "no fusion layer 'last'; it "),
         (lambda: seen.cross_attention("basic", "up"), "direction must be one of motion_to_s.*'up'"),
-        (lambda: seen.cross_attention("basic", "motion_to_semantic", 4), "head must be 0 to 3"),
-        (lambda: seen.graph_attention("spatial", -1), "head must be 0 to 3 or None, got -1"),
+        (
+            lambda: seen.cross_attention("basic", "motion_to_semantic", 4),
+            "head must be None or 0 to 3",
+        ),
+        (lambda: seen.graph_attention("spatial", -1), "head must be None or 0 to 3, got -1"),
+        (lambda: seen.graph_attention("spatial", True), "head must be None or 0 to 3, got True"),
+        (lambda: seen.cross_attention("basic", "motion_to_semantic", 1.5), "or 0 to 3, got 1.5"),
         (lambda: seen.graph("both"), 'stream must be "spatial" or "temporal", got \'both\''),
         (lambda: seen.evidence("push"), "no class 'push': expected one of 'lift', 'drop', 'turn'"),
-        (lambda: seen.evidence(3), "label must be 0 to 2, got 3"),
+        (lambda: seen.evidence(3), "label must be a name or 0 to 2, got 3"),
+        (lambda: seen.label(1.0), r"label must be a name or 0 to 2, got 1\.0"),
+        (lambda: seen.top(0), "k must be at least 1, got 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()
@@ -139,10 +155,56 @@ def test_frames_and_their_times(model, tmp_path):
     assert seen.pts_seconds is None
     with pytest.raises(ValueError, match=r"got \[0, 3, 8, 8\]"):
         inspect_clip(model, torch.zeros(0, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"must be uint8, or float in \[0, 1\], got torch.int64"):
+        inspect_clip(model, frames.long())
     with pytest.raises(ValueError, match="got NoneType"):
         inspect_clip(model, None)
     with pytest.raises(VideoReadError, match="nothing.mp4"):
         inspect_clip(model, tmp_path / "nothing.mp4")
+
+
+def test_a_file_gives_the_times_of_the_frames_that_are_shown(model, tmp_path):
+    (clip,) = write_rendered_dataset(
+        tmp_path,
+        clips_per_class={"test": 1},
+        motions=("lift",),
+        appearances=("plain",),
+        num_frames=40,
+        size=48,
+    )["test"]
+    path = tmp_path / clip.path
+    video = read_video(path, torch.arange)  # all frames
+    shown = video.pts_seconds[segment_indices(40, 16)]
+    seen = inspect_clip(model, path)
+    assert seen.name == str(path)
+    assert torch.equal(seen.pts_seconds, shown)
+    again = inspect_clip(model, video)
+    assert torch.equal(again.frames, seen.frames)
+    assert torch.equal(again.pts_seconds, shown)
+    assert again.name == str(path)
+    unknown = inspect_clip(model, replace(video, pts_seconds=video.pts_seconds * torch.nan))
+    assert unknown.pts_seconds is None
+
+
+@pytest.mark.parametrize("num_frames", [2, 3])
+def test_a_short_video_is_filled_a_short_clip_is_not(num_frames, model):
+    frames = render_clip("lift", "plain", seed=0, num_frames=16, size=IMAGE_SIZE)[:num_frames]
+    seen = inspect_clip(model, frames)
+    assert len(seen.frames) == 16
+    assert len(seen.frames.unique(dim=0)) == num_frames
+    given = inspect_clip(model, frames / 255)
+    assert len(given.frames) == num_frames
+    for part in (seen, given):
+        patches, segments, bias = part.evidence()
+        torch.testing.assert_close(patches.sum() + segments.sum() + bias, part.logits.max())
+
+
+def test_the_inspection_is_not_the_callers_memory(model):
+    clip = torch.rand(16, 3, IMAGE_SIZE, IMAGE_SIZE)
+    before = clip.clone()
+    seen = inspect_clip(model, clip)
+    clip.zero_()
+    assert torch.equal(seen.frames, before)
 
 
 def test_a_loaded_model_and_a_fused_one_see_the_same(model, clip, seen, tmp_path):

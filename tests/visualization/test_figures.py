@@ -211,11 +211,11 @@ def test_a_wrong_choice_is_named_before_the_extractors_run(draw, model, clip, se
         raise AssertionError("the extractor ran")
 
     model.semantic_extractor.register_forward_pre_hook(never)
-    wrong = [({"head": 4}, "head must be 0 to 3 or None, got 4")]
+    wrong = [({"head": 4}, "head must be None or 0 to 3, got 4")]
     if draw is visualize_class_evidence:
         wrong = [
             ({"label": "push"}, "the model has no class 'push': expected one of"),
-            ({"label": 1, "against": 3}, "label must be 0 to 2, got 3"),
+            ({"label": 1, "against": 3}, "label must be a name or 0 to 2, got 3"),
         ]
     for options, message in wrong:
         for given in ((model, clip), (None, seen)):

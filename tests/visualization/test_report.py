@@ -195,7 +195,7 @@ class NeverRun(torch.nn.Module):
         ({"videos": []}, ValueError, "videos must hold at least one video, got none"),
         ({"labels": [0, 1]}, ValueError, "labels must be one a video, 1, got 2"),
         ({"labels": "push"}, ValueError, "no class 'push': expected one of 'lift', 'drop'"),
-        ({"labels": 3}, ValueError, "label must be 0 to 2, got 3"),
+        ({"labels": 3}, ValueError, "label must be a name or 0 to 2, got 3"),
         ({"names": []}, ValueError, "names must be one a video, 1, got 0"),
         ({"videos": ["nothing.mp4"]}, VideoReadError, "nothing.mp4: no such file"),
         ({"model": None}, ValueError, "a model is needed for videos that are not inspected yet"),
