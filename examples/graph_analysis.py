@@ -140,7 +140,14 @@ def measure(inspection: ClipInspection, outlines: list[Tensor]) -> list[dict[str
     """All numbers of one clip, for each of these outlines."""
     central = centralities(inspection)
     groups = {weight: communities(inspection, weight) for weight in ("similarity", "attention")}
-    return [hold_against(outline, inspection.spatial, central, groups) for outline in outlines]
+    patches, segments, _ = inspection.evidence()
+    logit = {
+        "logit: from patches": float(patches.sum()),
+        "logit: from segments": float(segments.sum()),
+    }
+    return [
+        hold_against(outline, inspection.spatial, central, groups) | logit for outline in outlines
+    ]
 
 
 def hold_against(

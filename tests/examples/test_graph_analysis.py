@@ -14,7 +14,11 @@ from small import small_model
 pytest.importorskip("sklearn")
 
 SCRIPT = EXAMPLES / "graph_analysis.py"
-CLASSES = [class_name("lift", "plain"), class_name("drop", "plain"), class_name("away", "dotted")]
+CLASSES = [
+    class_name("lift", "plain"),
+    class_name("towards", "plain"),
+    class_name("turn_clockwise", "dotted"),
+]
 
 
 @pytest.fixture(scope="module")
