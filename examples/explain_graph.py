@@ -12,6 +12,23 @@ node-link JSON of networkx. The algorithms:
 - captum: integrated gradients (`CaptumExplainer`; needs `pip install captum`). Values of edges sum
   to what all messages add to the logit; values of nodes sum to what tells the nodes' features from
   their mean. They can be negative.
+
+Printed with `--algorithm captum --stream temporal --top 2` for the quickstart's model and its test
+clip test_01_00002.mp4:
+
+    moving a checked object from left to right (94%)
+
+     segment takes from  rule                      similarity     value
+           1 <- 4         similar                        0.852    0.1022
+           0 <- 4         similar                        0.823    0.1019
+
+     segment     value
+           7   -0.0735
+           6   -0.0372
+
+    logit 4.304; without these 2 edges 4.298; without 2 of the other 46, at random, 4.303
+
+docs/explainers.md shows more, and the pictures.
 """
 
 import csv
