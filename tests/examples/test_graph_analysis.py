@@ -37,8 +37,8 @@ def test_a_patch_is_of_the_object_by_the_frames_that_the_model_looks_at(example,
     mask = torch.zeros(24, 32, 32, dtype=torch.bool)
     chosen = [(2 * i + 1) * 24 // 32 for i in range(16)]
     mask[chosen[4], :8, 8:16] = True  # patch 1 in one of both: half
-    mask[chosen[12], 24:, 24:] = True  # patch 15, but a row of pixels in the other: less
-    mask[chosen[12], 24, 24:] = False
+    mask[chosen[12], 24:, 24:] = True  # patch 15, but for one pixel, in the other: less
+    mask[chosen[12], 24, 24] = False
     mask[chosen[5]] = True  # not looked at
     assert example.object_patches(model, mask).nonzero().flatten().tolist() == [1]
 
