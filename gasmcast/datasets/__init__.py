@@ -15,6 +15,7 @@ from gasmcast.datasets.rendered import (
     RenderedClip,
     class_name,
     render_clip,
+    render_object_mask,
     write_rendered_dataset,
 )
 from gasmcast.datasets.something_something import read_something_something
@@ -43,6 +44,7 @@ __all__ = [
     "read_ucf101",
     "read_videos",
     "render_clip",
+    "render_object_mask",
     "scan_class_folders",
     "split_videos",
     "write_rendered_dataset",

@@ -70,6 +70,19 @@ class _Camera:
     brightness: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """All that a seed, a motion and an appearance fix, before anything is drawn."""
+
+    camera: _Camera
+    light_angle: float
+    base: np.ndarray
+    mark: np.ndarray
+    fields: torch.Tensor
+    texture: torch.Tensor
+    path: _Path
+
+
 def draw_clip(
     motion: str, appearance: str, *, seed: int, motion_stream: int, num_frames: int, size: int
 ) -> torch.Tensor:
@@ -88,6 +101,25 @@ def draw_clip(
     Returns:
         uint8 [T, 3, size, size].
     """
+    return _compose(_draw_scene(motion, appearance, seed, motion_stream, num_frames, size), size)
+
+
+def draw_object_mask(
+    motion: str, appearance: str, *, seed: int, motion_stream: int, num_frames: int, size: int
+) -> torch.Tensor:
+    """Where the object covers at least half of a pixel of the same clip.
+
+    Returns:
+        bool [T, size, size].
+    """
+    scene = _draw_scene(motion, appearance, seed, motion_stream, num_frames, size)
+    view = _object_view(scene, size)
+    return _coverage(view.outline, scene.path, size) >= 0.5
+
+
+def _draw_scene(
+    motion: str, appearance: str, seed: int, motion_stream: int, num_frames: int, size: int
+) -> _Scene:
     scene_rng, motion_rng = _random(seed, 0), _random(seed, motion_stream)
     times = np.linspace(0.0, 1.0, num_frames)
 
@@ -97,7 +129,7 @@ def draw_clip(
     fields = _object_fields(scene_rng, appearance)
     texture = _background_texture(scene_rng, stops, size)
     path = _draw_path(motion_rng, motion, times)
-    return _compose(path, camera, light_angle, texture, fields, base, mark, size)
+    return _Scene(camera, light_angle, base, mark, fields, texture, path)
 
 
 def _random(seed: int, stream: int) -> np.random.Generator:
@@ -332,50 +364,75 @@ def _bands(coordinate: np.ndarray, period: float, shift: float) -> np.ndarray:
 # Composition
 
 
-def _compose(
-    path: _Path,
-    camera: _Camera,
-    light_angle: float,
-    texture: torch.Tensor,
-    fields: torch.Tensor,
-    base: np.ndarray,
-    mark: np.ndarray,
-    size: int,
-) -> torch.Tensor:
-    axis = ((2 * np.arange(size) + 1) / size - 1).astype(np.float32)
-    x, y = axis[None, None, :], axis[None, :, None]
+@dataclass(frozen=True)
+class _ObjectView:
+    """The pixels as the object sees them: where they lie on it, and its fields there."""
 
-    cos, sin = np.cos(camera.angle) * camera.zoom, np.sin(camera.angle) * camera.zoom
-    eye_x, eye_y = x + _per_frame(camera.shake_x), y + _per_frame(camera.shake_y)
-    image = _sample(
-        texture,
-        _per_frame(cos) * eye_x - _per_frame(sin) * eye_y + _per_frame(camera.x),
-        _per_frame(sin) * eye_x + _per_frame(cos) * eye_y + _per_frame(camera.y),
-        _TEXTURE_EXTENT,
-    )
+    own_x: np.ndarray
+    own_y: np.ndarray
+    fields: torch.Tensor
 
-    # Pixel positions as the object sees them.
-    toward_x, toward_y = np.cos(light_angle), np.sin(light_angle)
+    @property
+    def outline(self) -> torch.Tensor:
+        """Signed distance to the outline, [T, H, W], in object units."""
+        return self.fields[:, 0]
+
+
+def _object_view(scene: _Scene, size: int) -> _ObjectView:
+    path = scene.path
+    _, _, eye_x, eye_y = _pixels(scene.camera, size)
     cos, sin = np.cos(path.angle) / path.radius, np.sin(path.angle) / path.radius
     from_x = eye_x - _per_frame(path.x)
     from_y = eye_y - _per_frame(path.y)
     own_x = _per_frame(cos) * from_x + _per_frame(sin) * from_y
     own_y = _per_frame(cos) * from_y - _per_frame(sin) * from_x
-    outline, pattern, mottling, slope_x, slope_y = _sample(
-        fields, own_x, own_y, _FIELD_EXTENT
-    ).unbind(1)
+    return _ObjectView(own_x, own_y, _sample(scene.fields, own_x, own_y, _FIELD_EXTENT))
+
+
+def _pixels(camera: _Camera, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x and y of the pixels' centres, and where the shaking camera looks for them."""
+    axis = ((2 * np.arange(size) + 1) / size - 1).astype(np.float32)
+    x, y = axis[None, None, :], axis[None, :, None]
+    return x, y, x + _per_frame(camera.shake_x), y + _per_frame(camera.shake_y)
+
+
+def _coverage(outline: torch.Tensor, path: _Path, size: int) -> torch.Tensor:
+    """How much of each pixel the object covers: 0 to 1, half where its edge is, [T, H, W]."""
+    return (0.5 - outline * _per_pixel(path, size)).clamp_(0, 1)
+
+
+def _per_pixel(path: _Path, size: int) -> torch.Tensor:
+    """Pixels to a unit of the object, a fifth fewer than there are, which softens the edges."""
+    return _tensor(_per_frame(0.4 * size * path.radius))
+
+
+def _compose(scene: _Scene, size: int) -> torch.Tensor:
+    path, camera, light_angle = scene.path, scene.camera, scene.light_angle
+    x, y, eye_x, eye_y = _pixels(camera, size)
+
+    cos, sin = np.cos(camera.angle) * camera.zoom, np.sin(camera.angle) * camera.zoom
+    image = _sample(
+        scene.texture,
+        _per_frame(cos) * eye_x - _per_frame(sin) * eye_y + _per_frame(camera.x),
+        _per_frame(sin) * eye_x + _per_frame(cos) * eye_y + _per_frame(camera.y),
+        _TEXTURE_EXTENT,
+    )
+
+    toward_x, toward_y = np.cos(light_angle), np.sin(light_angle)
+    view = _object_view(scene, size)
+    own_x, own_y = view.own_x, view.own_y
+    outline, pattern, mottling, slope_x, slope_y = view.fields.unbind(1)
 
     # The light in the object's frame: it stays where it is while the object turns.
     light_x = np.cos(path.angle) * toward_x + np.sin(path.angle) * toward_y
     light_y = np.cos(path.angle) * toward_y - np.sin(path.angle) * toward_x
     shift_x, shift_y = _per_frame(0.2 * light_x), _per_frame(0.2 * light_y)
-    below = _sample(fields[:1], own_x + shift_x, own_y + shift_y, _FIELD_EXTENT)[:, 0]
+    below = _sample(scene.fields[:1], own_x + shift_x, own_y + shift_y, _FIELD_EXTENT)[:, 0]
     shadow = (0.5 - below / 0.5).clamp_(0, 1)
     shadow = 1 - 0.45 * shadow * shadow * (3 - 2 * shadow)
 
-    per_pixel = _tensor(_per_frame(0.4 * size * path.radius))
-    covered = (0.5 - outline * per_pixel).clamp_(0, 1)
-    marked = (0.5 - pattern * per_pixel).clamp_(0, 1)
+    covered = _coverage(outline, path, size)
+    marked = (0.5 - pattern * _per_pixel(path, size)).clamp_(0, 1)
     facing = slope_x * _tensor(_per_frame(light_x)) + slope_y * _tensor(_per_frame(light_y))
     shade = 1 + 0.3 * facing + 0.06 * mottling
 
@@ -383,7 +440,7 @@ def _compose(
         _per_frame(camera.brightness)
         * (1 + np.float32(0.1 * toward_x) * x + np.float32(0.1 * toward_y) * y)
     )
-    body, ink = (_tensor(colour).view(1, 3, 1, 1) for colour in (base, mark))
+    body, ink = (_tensor(colour).view(1, 3, 1, 1) for colour in (scene.base, scene.mark))
     thing = body + (ink - body) * marked[:, None]
     thing *= (shade * room)[:, None]
     image *= (shadow * room)[:, None]

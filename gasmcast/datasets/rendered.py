@@ -31,7 +31,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -156,22 +156,38 @@ def render_clip(
     Raises:
         ValueError: for an argument outside of what is stated above.
     """
-    _check_choice("motion", motion, MOTIONS)
-    _check_choice("appearance", appearance, APPEARANCES)
-    _check_whole("seed", seed, 0)
-    _check_whole("num_frames", num_frames, 2)
-    _check_whole("size", size, 32)
-    forwards = motion in _DRAWN
-    drawn = motion if forwards else OPPOSITE[motion]
-    clip = _scene.draw_clip(
-        drawn,
-        appearance,
-        seed=int(seed),
-        motion_stream=_DRAWN[drawn],
-        num_frames=int(num_frames),
-        size=int(size),
-    )
-    return clip if forwards else clip.flip(0)
+    return _draw(_scene.draw_clip, motion, appearance, seed, num_frames, size)
+
+
+def render_object_mask(
+    motion: str, appearance: str, *, seed: int, num_frames: int = 24, size: int = 96
+) -> torch.Tensor:
+    """Where the object is in each frame of the clip that :func:`render_clip` draws.
+
+    These are the pixels of which the object, without its shadow, covers at least half. The
+    appearance changes nothing here. They serve to see whether a model looks at the object.
+
+    Args:
+        motion: as for :func:`render_clip`, and so are the others.
+        appearance: likewise.
+        seed: likewise.
+        num_frames: likewise.
+        size: likewise.
+
+    Returns:
+        bool [T, size, size].
+
+    Raises:
+        ValueError: as for :func:`render_clip`.
+
+    Example:
+        >>> mask = render_object_mask("lift", "dotted", seed=7)
+        >>> mask.shape, mask.dtype
+        (torch.Size([24, 96, 96]), torch.bool)
+        >>> bool((render_object_mask("drop", "dotted", seed=7) == mask.flip(0)).all())
+        True
+    """
+    return _draw(_scene.draw_object_mask, motion, appearance, seed, num_frames, size)
 
 
 def write_rendered_dataset(
@@ -284,6 +300,32 @@ def write_rendered_dataset(
         rows.writerows([clip.path, clip.label] for clip in clips)
         _write(root / f"{split}.csv", table.getvalue().encode())
     return splits
+
+
+def _draw(
+    draw: Callable[..., torch.Tensor],
+    motion: str,
+    appearance: str,
+    seed: int,
+    num_frames: int,
+    size: int,
+) -> torch.Tensor:
+    _check_choice("motion", motion, MOTIONS)
+    _check_choice("appearance", appearance, APPEARANCES)
+    _check_whole("seed", seed, 0)
+    _check_whole("num_frames", num_frames, 2)
+    _check_whole("size", size, 32)
+    forwards = motion in _DRAWN
+    drawn = motion if forwards else OPPOSITE[motion]
+    frames = draw(
+        drawn,
+        appearance,
+        seed=int(seed),
+        motion_stream=_DRAWN[drawn],
+        num_frames=int(num_frames),
+        size=int(size),
+    )
+    return frames if forwards else frames.flip(0)
 
 
 def _list_clips(

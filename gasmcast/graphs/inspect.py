@@ -73,7 +73,7 @@ class GraphReport:
         return "\n".join(f"{name:<26}{value}" for name, value in rows)
 
 
-def to_networkx(data: Data) -> networkx.DiGraph:
+def to_networkx(data: Data, head: int | None = None) -> networkx.DiGraph:
     """One graph as ``networkx.DiGraph``, with what is known of nodes and edges.
 
     Nodes carry ``pos``, a tuple in the unit of the positions, and ``y`` where ``data.y`` is [N].
@@ -82,13 +82,20 @@ def to_networkx(data: Data) -> networkx.DiGraph:
     - ``rule``, such as ``"adjacent + similar"``;
     - ``distance`` and, with features, ``similarity``, from ``edge_attr``;
     - ``weight``, which networkx's algorithms look for, from ``edge_weight`` [E];
-    - ``attention``, the mean over heads, from ``attention`` [E, H].
+    - ``attention``, of one head or the mean over heads, from ``attention`` [E, H].
+
+    All values are plain Python numbers, strings and tuples, so networkx can write the graph as
+    node-link JSON. Algorithms of networkx take any of them by name, such as
+    ``weight="attention"``. Attention belongs to the node that an edge enters: the edges into a node
+    share 1 among them, its self-loop included. A walk that goes where a node looks goes against
+    the edges, along ``graph.reverse()``.
 
     Args:
         data: One graph with ``edge_index``; of a batch, ``batch[i]``.
+        head: Whose attention, from 0; None: the mean over heads.
 
     Raises:
-        ValueError: ``data`` is a batch or has no edges that could be followed.
+        ValueError: ``data`` is a batch or has no edges that could be followed; it has no such head.
 
     Example:
         >>> import networkx as nx
@@ -102,7 +109,7 @@ def to_networkx(data: Data) -> networkx.DiGraph:
     check_single_graph(data)
     edge_index, num_nodes = plain_edge_index(data), node_count(data)
     nodes = _attribute_dicts(num_nodes, _node_columns(data, num_nodes))
-    edges = _attribute_dicts(edge_index.size(1), _edge_columns(data))
+    edges = _attribute_dicts(edge_index.size(1), _edge_columns(data, head))
     graph = nx.DiGraph()
     graph.add_nodes_from(enumerate(nodes))
     # A node's neighbours are entered at once, into the dicts that networkx made for them; its
@@ -202,19 +209,31 @@ def _node_columns(data: Data, num_nodes: int) -> dict[str, list]:
     return columns
 
 
-def _edge_columns(data: Data) -> dict[str, list]:
+def _edge_columns(data: Data, head: int | None) -> dict[str, list]:
     columns: dict[str, list] = {}
     if (rule := data.get("edge_rule")) is not None:
         columns["rule"] = _labels(rule)
     columns |= {name: values.tolist() for name, values in measures(data).items()}
     if (weight := data.get("edge_weight")) is not None:
         columns["weight"] = weight.tolist()
-    if (attention := data.get("attention")) is not None:
-        attention = attention.detach().float()
-        columns["attention"] = (
-            attention.mean(dim=1) if attention.dim() > 1 else attention
-        ).tolist()
+    if (attention := _attention(data, head)) is not None:
+        columns["attention"] = attention.tolist()
     return columns
+
+
+def _attention(data: Data, head: int | None) -> Tensor | None:
+    """Of one head or the mean over heads, [E]."""
+    attention = data.get("attention")
+    if attention is not None:
+        attention = attention.detach().float()
+        attention = attention.unsqueeze(1) if attention.dim() == 1 else attention
+    if head is None:
+        return None if attention is None else attention.mean(dim=1)
+    if attention is None:
+        raise ValueError(f"there is no head {head}: the graph has no attention, got {data}")
+    if not 0 <= head < attention.size(1):
+        raise ValueError(f"head must be 0 to {attention.size(1) - 1} or None, got {head}")
+    return attention[:, head]
 
 
 def _attribute_dicts(count: int, columns: dict[str, list]) -> list[dict]:

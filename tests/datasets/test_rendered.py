@@ -19,6 +19,7 @@ from gasmcast.datasets.rendered import (
     RenderedClip,
     class_name,
     render_clip,
+    render_object_mask,
     write_rendered_dataset,
 )
 
@@ -111,6 +112,43 @@ def test_pictures_are_those_of_version_1():
     clip = render_clip("lift", "checked", seed=11, num_frames=3).float()
     means = torch.nn.functional.avg_pool2d(clip, 48)[:, 1].flatten().tolist()
     assert means == pytest.approx(VERSION_1_MEANS, abs=0.2)
+
+
+# Where the object is
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_the_pattern_lies_on_the_object_and_reaches_its_border(motion):
+    mask = render_object_mask(motion, "checked", seed=9, num_frames=6)
+    assert mask.shape == (6, 96, 96)
+    assert mask.dtype == torch.bool
+    marked = ink(motion, seed=9, appearance="checked", num_frames=6)
+    assert not (marked & ~mask).any()
+    for of_object, of_ink in zip(mask, marked, strict=True):
+        for axis in (0, 1):
+            here, there = (frame.any(axis).nonzero()[[0, -1]] for frame in (of_object, of_ink))
+            assert (here - there).abs().max() <= 5
+
+
+def test_the_object_has_the_area_that_its_radius_says():
+    """All outlines are made as large as each other; the motion alone says how large."""
+    options = {"motion_stream": 4, "num_frames": 4, "size": 160}
+    for seed in range(6):
+        path = _scene._draw_scene("turn_clockwise", "plain", seed, *options.values()).path
+        area = render_object_mask("turn_clockwise", "plain", seed=seed, num_frames=4, size=160)
+        by_path = _scene._OBJECT_AREA * path.radius**2 * (160 / 2) ** 2
+        assert area.sum((1, 2)).tolist() == pytest.approx(by_path, rel=0.02)
+
+
+def test_the_outline_is_that_of_all_appearances_and_of_the_opposite_backwards():
+    mask = render_object_mask("away", "striped", seed=4, **SMALL)
+    assert torch.equal(mask, render_object_mask("away", "plain", seed=4, **SMALL))
+    assert torch.equal(mask.flip(0), render_object_mask("towards", "plain", seed=4, **SMALL))
+    assert not torch.equal(mask.flip(0), mask)
+    with pytest.raises(ValueError, match="motion must be one of left_to_right, .* got 'jump'"):
+        render_object_mask("jump", "plain", seed=4)
+    with pytest.raises(ValueError, match="size must be a whole number of at least 32, got 8"):
+        render_object_mask("away", "plain", seed=4, size=8)
 
 
 # Opposing motions

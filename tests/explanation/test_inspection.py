@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import networkx as nx
 import pytest
 import torch
 
@@ -9,9 +10,11 @@ from gasmcast import (
     read_video,
     render_clip,
     segment_indices,
+    to_networkx,
 )
 from gasmcast.datasets import write_rendered_dataset
 from gasmcast.explanation import inspect_clip, load_clip
+from gasmcast.graphs import EdgeRule
 from small import IMAGE_SIZE, small_model
 
 
@@ -70,6 +73,28 @@ def test_it_is_what_a_forward_pass_gives(seen, pass_of_the_model, clip):
             torch.testing.assert_close(seen.cross_attention(layer, direction), weights.mean(0))
     assert seen.cross_attention("basic", "motion_to_semantic").shape == (8, 16)
     assert seen.cross_attention("basic", "semantic_to_motion").shape == (16, 8)
+
+
+def test_networkx_gets_both_graphs_whole(seen):
+    for stream in ("spatial", "temporal"):
+        graph = seen.graph(stream)
+        exported, of_head = to_networkx(graph), to_networkx(graph, head=2)
+        assert exported.number_of_edges() == graph.num_edges
+        assert dict(exported.nodes(data="pos")) == {
+            node: tuple(place) for node, place in enumerate(graph.pos.tolist())
+        }
+        mean, two = seen.graph_attention(stream), seen.graph_attention(stream, 2)
+        for edge, (source, target) in enumerate(graph.edge_index.t().tolist()):
+            found = exported.edges[source, target]
+            assert set(found) == {"rule", "distance", "similarity", "attention"}
+            assert found["distance"] == float(graph.edge_attr[edge, -2])
+            assert found["similarity"] == float(graph.edge_attr[edge, -1])
+            assert found["attention"] == float(mean[edge])
+            assert of_head.edges[source, target]["attention"] == float(two[edge])
+            assert found["rule"] == EdgeRule(int(graph.edge_rule[edge])).label
+        assert nx.number_of_selfloops(exported) == graph.num_nodes
+        looks_at = dict(exported.in_degree(weight="attention"))
+        assert looks_at == pytest.approx(dict.fromkeys(exported, 1.0))
 
 
 def test_modes_are_put_back(model, clip, seen):

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -51,6 +52,32 @@ def test_networkx_says_what_the_graph_says(graph):
             "similarity": float(graph.edge_attr[edge, 3]),
             "attention": pytest.approx(float(graph.attention[edge].mean())),
         }
+
+
+def test_attention_of_one_head_and_of_all(graph):
+    graph.attention = torch.rand(graph.num_edges, 2).bfloat16()
+    for head in (0, 1):
+        exported = to_networkx(graph, head=head)
+        for edge, ends in enumerate(graph.edge_index.t().tolist()):
+            assert exported.edges[ends]["attention"] == float(graph.attention[edge, head])
+    with pytest.raises(ValueError, match="head must be 0 to 1 or None, got 2"):
+        to_networkx(graph, head=2)
+    graph.attention = graph.attention[:, 0]
+    assert to_networkx(graph, head=0).edges[1, 0]["attention"] == float(graph.attention[1])
+    del graph.attention
+    with pytest.raises(ValueError, match=r"no head 0: the graph has no attention, got Data\("):
+        to_networkx(graph, head=0)
+
+
+def test_what_is_exported_can_be_written_and_read_again(graph):
+    graph.attention = torch.rand(graph.num_edges, 2)
+    exported = to_networkx(graph)
+    text = json.dumps(nx.node_link_data(exported, edges="edges"))
+    again = nx.node_link_graph(json.loads(text), edges="edges")
+    assert dict(again.adj) == dict(exported.adj)
+    assert {node: tuple(pos) for node, pos in again.nodes(data="pos")} == dict(
+        exported.nodes(data="pos")
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
