@@ -195,7 +195,9 @@ def _interval(values: Tensor) -> tuple[Tensor, Tensor]:
 def draw(curves: dict[str, dict[str, Curves]]) -> Figure:
     """Mean probability as more is deleted, with 95 % intervals over clips."""
     figure = Figure(figsize=(9.5, 3.5), layout="constrained")
-    for ax, (what, rankings) in zip(figure.subplots(1, 3), curves.items(), strict=True):
+    # One scale for all: what looks like a fall must be one.
+    axes = figure.subplots(1, 3, sharey=True)
+    for ax, (what, rankings) in zip(axes, curves.items(), strict=True):
         for name, (colour, style) in DRAWN.items():
             if name not in rankings:
                 continue
@@ -207,7 +209,7 @@ def draw(curves: dict[str, dict[str, Curves]]) -> Figure:
         ax.set_title(what, fontsize="medium")
         ax.set_xlabel("share deleted")
         ax.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("probability of the predicted class")
-    handles, names = figure.axes[0].get_legend_handles_labels()
+    axes[0].set(ylim=(0, 1), ylabel="probability of the predicted class")
+    handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False)
     return figure
