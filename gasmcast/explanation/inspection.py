@@ -55,7 +55,8 @@ class ClipInspection:
         frames: The clip, [T, 3, H, W], RGB in [0, 1].
         grid_size: Rows and columns of the patches.
         class_names: Names of the K classes; ``"class 7"`` and so on where the model has none.
-        logits: [K].
+        logits: [K], the sum of the evidence. In half precision they differ from those of the
+            model's own classifier by its rounding.
         spatial: The graph of the patches, with ``attention`` [E, H] and the features ``x`` [P, D].
         temporal: The graph of the segments, likewise.
         layers: Cross-attention of each fusion layer, without the dimension of the batch:
@@ -180,9 +181,14 @@ class ClipInspection:
 
         with the fused tokens s' and m' and the classifier's weights. As the classifier is linear on
         the means of the tokens, this is the class activation map and also what Grad-CAM gives (its
-        weights, the gradients, are w), with the sign kept: negative values speak against the class.
-        By the time of these tokens graph attention and fusion have mixed the streams, so a patch
-        speaks also with what it took from the segments.
+        weights, the gradients, are w / P and w / S), with the sign kept: negative values speak
+        against the class. What a token adds to all classes alike changes no probability;
+        ``against`` takes it off.
+
+        The sum is exact, the place is not: by the time of these tokens the extractors' own
+        attention, graph attention and fusion have mixed what was there, so a patch speaks also
+        with what it took from other patches and from the segments. :func:`pixel_deletion_curve`
+        tries what a place is worth.
 
         Args:
             label: The class, by number or name; None: the most probable.
@@ -220,8 +226,13 @@ def inspect_clip(
     Raises:
         VideoReadError: The file cannot be read.
         ValueError: A tensor of another shape or type, or without frames; a clip of another size
-            than the model's, or with values that are not finite.
+            than the model's, or with values that are not finite; a classifier that is not
+            ``nn.Linear``, for which there is no such evidence.
     """
+    if not isinstance(model.classifier, nn.Linear):
+        raise ValueError(
+            f"evidence needs a linear classifier, got {type(model.classifier).__name__}"
+        )
     clip = sample_clip(model, video)
     frames = clip.frames.to(next(model.parameters()).device).unsqueeze(0)
     with evaluating(model):
@@ -294,10 +305,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def _evidence(classifier: nn.Linear, tokens: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     widths = [stream.size(-1) for stream in tokens]
-    shares = [
-        _plain(weight) @ _plain(stream[0]).t() / stream.size(1)
-        for weight, stream in zip(classifier.weight.split(widths, dim=1), tokens, strict=True)
-    ]
+    with torch.autocast("cpu", enabled=False):  # it would round the evidence
+        shares = [
+            _plain(weight) @ _plain(stream[0]).t() / stream.size(1)
+            for weight, stream in zip(classifier.weight.split(widths, dim=1), tokens, strict=True)
+        ]
     return shares[0], shares[1], _plain(classifier.bias)
 
 

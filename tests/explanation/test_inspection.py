@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import networkx as nx
@@ -131,6 +132,29 @@ def test_evidence_is_grad_cam(model, clip, seen):
         weights = stream.grad[0].sum(dim=0)
         by_hand = (weights * stream.detach()[0]).sum(dim=1) / stream.size(1)
         torch.testing.assert_close(ours, by_hand, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("autocast", [True, False], ids=["autocast", "weights"])
+def test_evidence_in_half_precision_sums_in_full(model, clip, seen, autocast):
+    half = deepcopy(model) if autocast else deepcopy(model).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        seen_half = inspect_clip(half, clip)
+        with torch.no_grad():
+            logits = half.eval()(clip.unsqueeze(0))[0]
+    for label in range(3):
+        patches, segments, bias = seen_half.evidence(label)
+        torch.testing.assert_close(patches.sum() + segments.sum() + bias, seen_half.logits[label])
+    assert seen_half.logits.dtype == patches.dtype == seen_half.spatial.attention.dtype
+    assert patches.dtype == torch.float32
+    torch.testing.assert_close(seen_half.logits, logits.float(), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(seen_half.logits, seen.logits, rtol=0.05, atol=0.05)
+
+
+def test_evidence_needs_a_linear_classifier(model, clip):
+    other = deepcopy(model)
+    other.classifier = torch.nn.Sequential(other.classifier)
+    with pytest.raises(ValueError, match="evidence needs a linear classifier, got Sequential"):
+        inspect_clip(other, clip)
 
 
 def test_what_is_not_there_is_named(seen):
