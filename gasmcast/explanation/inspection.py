@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from gasmcast.explanation.clip import sample_clip
+from gasmcast.graphs.check import check_index
 from gasmcast.video import VideoClip
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def inspect_clip(
     Raises:
         VideoReadError: The file cannot be read.
         ValueError: A tensor of another shape or type, or without frames; a clip of another size
-            than the model's, or with values that are not finite.
+            than the model's, or with values that are not finite or not in [0, 1].
     """
     clip = sample_clip(model, video)
     frames = clip.frames.to(next(model.parameters()).device).unsqueeze(0)
@@ -268,7 +268,7 @@ def find_class(class_names: tuple[str, ...], name: int | str) -> int:
         if name not in class_names:
             raise ValueError(f"the model has no class {name!r}: {_some(class_names)}")
         return class_names.index(name)
-    return _index(name, len(class_names), "label must be a name or")
+    return check_index(name, len(class_names), "label must be a name or")
 
 
 def check_head(head: int, num_heads: int) -> int:
@@ -277,7 +277,7 @@ def check_head(head: int, num_heads: int) -> int:
     Raises:
         ValueError: There is not.
     """
-    return _index(head, num_heads, "head must be None or")
+    return check_index(head, num_heads, "head must be None or")
 
 
 @contextmanager
@@ -294,10 +294,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def _evidence(classifier: nn.Linear, tokens: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     widths = [stream.size(-1) for stream in tokens]
-    shares = [
-        _plain(weight) @ _plain(stream[0]).t() / stream.size(1)
-        for weight, stream in zip(classifier.weight.split(widths, dim=1), tokens, strict=True)
-    ]
+    with torch.autocast("cpu", enabled=False):  # in float32 within a caller's autocast too
+        shares = [
+            _plain(weight) @ _plain(stream[0]).t() / stream.size(1)
+            for weight, stream in zip(classifier.weight.split(widths, dim=1), tokens, strict=True)
+        ]
     return shares[0], shares[1], _plain(classifier.bias)
 
 
@@ -309,14 +310,6 @@ def _plain_graph(graph: Data) -> Data:
 
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().float().cpu()
-
-
-def _index(number: int, size: int, expected: str) -> int:
-    # Not with bools: as an index they would add a dimension.
-    whole = hasattr(number, "__index__") and not isinstance(number, bool)
-    if not whole or not 0 <= number < size:
-        raise ValueError(f"{expected} 0 to {size - 1}, got {number!r}")
-    return operator.index(number)
 
 
 def _some(names: tuple[str, ...], most: int = 8) -> str:
