@@ -4,9 +4,10 @@
     python docs/make_images.py --quickstart runs/quickstart
 
 The first makes those that need no model. The second also makes those of what a model attends to,
-with the model and the clips of a run of ``examples/quickstart.py``.
+with the model and the clips of a run of ``examples/quickstart.py``; it needs captum.
 """
 
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -32,9 +33,13 @@ from gasmcast import (
     visualize_graph_attention,
 )
 from gasmcast.datasets import APPEARANCES, MOTIONS, render_clip
-from gasmcast.explanation import ClipInspection
+from gasmcast.explanation import ClipInspection, GraphPart
 from gasmcast.graphs import Adjacent, Nearest, Similar, TargetDegree
 from gasmcast.visualization import draw_film_strip, draw_segment_bars, overlay_patches
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+import explain_graph
+import graph_analysis
 
 
 def rendered() -> Figure:
@@ -103,9 +108,13 @@ def space_and_time() -> Figure:
 
 def inspected(quickstart: Path) -> ClipInspection:
     """A clip of the quickstart as its model sees it."""
-    model = TemporalCrossAttentionModel.from_pretrained(quickstart / "run" / "model")
+    model = TemporalCrossAttentionModel.from_pretrained(_model(quickstart))
     clip = Path("test") / "moving_a_checked_object_from_left_to_right" / "test_01_00002.mp4"
     return inspect_clip(model, quickstart / "clips" / clip)
+
+
+def _model(quickstart: Path) -> Path:
+    return quickstart / "run" / "model"
 
 
 def own_figure(seen: ClipInspection) -> Figure:
@@ -128,6 +137,29 @@ def own_figure(seen: ClipInspection) -> Figure:
     draw_segment_bars(bars, back)
     film.set_title(f"what patch {patch} takes from segments", fontsize="medium")
     return figure
+
+
+def explained(quickstart: Path) -> Figure:
+    """Integrated gradients of both graphs of one clip, as examples/explain_graph.py draws them."""
+    model = TemporalCrossAttentionModel.from_pretrained(_model(quickstart))
+    seen = inspected(quickstart)
+    figure = Figure(figsize=(9, 9.5), layout="constrained")
+    places = figure.subfigures(2, 1, height_ratios=(1, 1.4))  # room for the film's frames
+    for place, stream in zip(places, ("spatial", "temporal"), strict=True):
+        part = GraphPart(model, seen, stream)
+        values = explain_graph.explain(part, "captum")
+        chosen = explain_graph.strongest(part, values.edges, 6)
+        explain_graph.draw(place, part, seen, values, chosen)
+    return figure
+
+
+def analysed(quickstart: Path) -> Figure:
+    """A clip as a fresh and the trained model see it, as examples/graph_analysis.py draws it."""
+    models = graph_analysis.fresh_and_trained(_model(quickstart))
+    trained = models["trained"]
+    (clip,) = graph_analysis.outlined_clips(trained.class_names, 1, seed=1_000_000)
+    seen = {name: inspect_clip(model, clip.frames) for name, model in models.items()}
+    return graph_analysis.draw_clip(seen, graph_analysis.object_patches(trained, clip.mask))
 
 
 def write(name: str, figure: Figure, dpi: int = 80, *, dither: bool = False) -> None:
@@ -156,6 +188,8 @@ def main(quickstart: Path | None = None) -> None:
         twin = "moving a plain object from left to right"
         write("class_evidence", visualize_class_evidence(None, seen, against=twin), 90, dither=True)
         write("own_figure", own_figure(seen), 90, dither=True)
+        write("explainers", explained(quickstart), 80, dither=True)
+        write("graph_analysis", analysed(quickstart), 80, dither=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@
 
 prints the most important edges (rule, similarity, value) and nodes of the graph of the patches, or
 with `--stream temporal` of the segments, and what the class's logit loses without these edges and
-without as many others. It writes a picture, the edges as CSV, and the graph with all values as
-node-link JSON of networkx. The algorithms:
+without as many others. It writes a picture, and all edges as CSV. The algorithms:
 
 - attention: the mean over heads of the attention (`AttentionExplainer`);
 - gnn: masks from 0 to 1 that keep the answer with as little as possible (`GNNExplainer`);
@@ -32,20 +31,15 @@ docs/explainers.md shows more, and the pictures.
 """
 
 import csv
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import networkx as nx
 import torch
 from jsonargparse import auto_cli
-from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
+from torch_geometric.data import Data
 from torch_geometric.explain import (
     AttentionExplainer,
     CaptumExplainer,
@@ -55,11 +49,14 @@ from torch_geometric.explain import (
     GNNExplainer,
 )
 
-from gasmcast import TemporalCrossAttentionModel, VideoReadError, to_networkx
+from gasmcast import TemporalCrossAttentionModel, VideoReadError, draw_graph, to_networkx
 from gasmcast.explanation import ClipInspection, GraphPart, inspect_clip
-from gasmcast.visualization import draw_film_strip
-
-FOR, AGAINST = "#d55e00", "#5e3c99"  # told apart by colour-blind readers too
+from gasmcast.visualization import (
+    attention_received,
+    draw_film_strip,
+    draw_segment_bars,
+    overlay_patches,
+)
 
 
 class Values(NamedTuple):
@@ -85,7 +82,7 @@ def main(
         checkpoint: Folder of a saved model (config.json and model.safetensors).
         algorithm: Which explainer.
         stream: The graph of the patches (spatial) or of the segments (temporal).
-        output: Folder for the picture and the tables, made if need be.
+        output: Folder for the picture and the table, made if need be.
         top: How many edges to print, draw and take away; self-loops are left out.
         seed: Of the masks that gnn starts from, and of the other edges to take away.
     """
@@ -108,24 +105,22 @@ def main(
     print_edges(part, values, chosen)
     print_faithfulness(part, inspection, chosen)
 
-    path = output / f"{video.stem}_{stream}_{algorithm}.json"
-    write_tables(part, inspection, values, path)
-    figure = Figure(figsize=(6.4, 5.6) if stream == "spatial" else (8, 5), layout="constrained")
-    draw = draw_patches if stream == "spatial" else draw_segments
+    path = output / f"{video.stem}_{stream}_{algorithm}.csv"
+    write_table(part, values, path)
+    figure = Figure(figsize=(11, 5) if stream == "spatial" else (8, 5), layout="constrained")
     draw(figure, part, inspection, values, chosen)
-    figure.suptitle(f"{inspection.class_names[label]} ({probability:.0%}): {algorithm}")
+    title = f"{inspection.class_names[label]} ({probability:.0%}): {algorithm}"
+    figure.suptitle(title, parse_math=False)  # a class name can hold anything
     figure.savefig(path.with_suffix(".png"), dpi=150)
-    print(f"written: {path}, {path.with_suffix('.csv').name} and {path.with_suffix('.png').name}")
+    print(f"written: {path} and {path.with_suffix('.png').name}")
 
 
 def explain(part: GraphPart, algorithm: str) -> Values:
     """Values of edges and nodes for the class that the model names."""
     if algorithm == "attention":
         edges = run(part, AttentionExplainer("mean"), edge_mask_type="object").edge_mask
-        # The explainer says nothing of nodes; this is what the others take from each.
-        source, target = part.graph.edge_index
-        others = edges.masked_fill(source == target, 0.0)
-        return Values(edges, edges.new_zeros(part.graph.num_nodes).index_add_(0, source, others))
+        # It says nothing of nodes; this is what the others take from each.
+        return Values(edges, attention_received(part.graph))
     if algorithm == "gnn":
         # PyG's entropy term would send each edge that does not matter to 0 or to 1 by its start.
         gnn = GNNExplainer(epochs=200, lr=0.05, edge_ent=0.0, node_feat_ent=0.0)
@@ -206,102 +201,47 @@ def logit_without(part: GraphPart, edges: Tensor, label: int) -> float:
     return float(part(graph.x, graph.edge_index[:, keep], graph.edge_attr[keep])[0, label])
 
 
-def write_tables(part: GraphPart, inspection: ClipInspection, values: Values, path: Path) -> None:
-    """All values: the graph as node-link JSON of networkx, and beside it the edges as CSV."""
+def write_table(part: GraphPart, values: Values, path: Path) -> None:
+    """All edges with what is known of them and their values."""
     exported = to_networkx(part.graph)
-    label, probability = inspection.top(1)[0]
-    exported.graph.update(
-        video=inspection.name, class_name=inspection.class_names[label], probability=probability
-    )
-    nx.set_node_attributes(exported, dict(enumerate(values.nodes.tolist())), "value")
-    ends = map(tuple, part.graph.edge_index.t().tolist())
-    nx.set_edge_attributes(exported, dict(zip(ends, values.edges.tolist(), strict=True)), "value")
-    path.write_text(json.dumps(nx.node_link_data(exported, edges="edges")))
     columns = ["source", "target", "rule", "distance", "similarity", "attention", "value"]
-    with path.with_suffix(".csv").open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
-        for source, target, known in exported.edges(data=True):
-            table.writerow({"source": source, "target": target, **known})
+        ends = part.graph.edge_index.t().tolist()
+        for (source, target), value in zip(ends, values.edges.tolist(), strict=True):
+            known = exported.edges[source, target]
+            table.writerow({"source": source, "target": target, **known, "value": value})
 
 
-def draw_patches(
-    figure: Figure, part: GraphPart, inspection: ClipInspection, values: Values, chosen: Tensor
+def draw(
+    figure: Figure | SubFigure,
+    part: GraphPart,
+    inspection: ClipInspection,
+    values: Values,
+    chosen: Tensor,
 ) -> None:
-    """Values of the patches over the middle frame, arrows from where a patch takes to itself."""
-    ax = figure.add_subplot()
-    rows, columns = inspection.grid_size
-    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
-    frame = inspection.frames[len(inspection.frames) // 2].mean(dim=0)
-    ax.imshow(frame.numpy(), cmap="gray", extent=extent, vmin=-0.5, vmax=1)  # light, for the arrows
-    nodes = values.nodes.view(rows, columns)
-    signed = bool((nodes < 0).any())
-    # Even values say nothing: only what stands out covers the frame.
-    stands_out = nodes.abs() if signed else nodes - nodes.min()
-    heat = ax.imshow(
-        nodes.numpy(),
-        cmap="PuOr_r" if signed else "YlOrBr",
-        norm=TwoSlopeNorm(0, *limits(nodes)) if signed else None,
-        extent=extent,
-        alpha=0.75 * (stands_out / stands_out.max().clamp_min(1e-12)).numpy(),
-    )
-    figure.colorbar(heat, ax=ax, shrink=0.8, label="value of the patch")
-    ax.set(xticks=[], yticks=[])
-    draw_arrows(ax, part.graph.pos, part, values, chosen, bend=0.15)
-
-
-def draw_segments(
-    figure: Figure, part: GraphPart, inspection: ClipInspection, values: Values, chosen: Tensor
-) -> None:
-    """Frames, arrows from where a segment takes to itself, and a bar for each segment."""
-    arrows, strip, bars = figure.subplots(3, 1, height_ratios=(2.2, 1, 1.2))
-    segments = part.graph.num_nodes
-    places = torch.cat([part.graph.pos, torch.zeros(segments, 1)], dim=1)
-    arrows.scatter(*places.t().tolist(), s=30, c="white", edgecolors="#333333", zorder=3)
-    arrows.set(xlim=(-0.5, segments - 0.5), ylim=(-1, 1))
-    arrows.set_axis_off()
-    draw_arrows(arrows, places, part, values, chosen, bend=0.35)
-    draw_film_strip(strip, inspection.frames, segments)
-    colors = [FOR if value >= 0 else AGAINST for value in values.nodes.tolist()]
-    bars.bar(range(segments), values.nodes.tolist(), width=0.85, color=colors)
-    bars.axhline(0, color="#555555", lw=0.8)
-    bars.set(xlim=(-0.5, segments - 0.5), xlabel="segment", ylabel="value")
-    bars.spines[["top", "right"]].set_visible(False)
-
-
-def draw_arrows(
-    ax: Axes, places: Tensor, part: GraphPart, values: Values, chosen: Tensor, bend: float
-) -> None:
-    """The chosen edges as arrows, as wide as their values, in the colour of their sign."""
-    largest = float(values.edges[chosen].abs().max()) or 1.0
-    for edge in chosen.flip(0).tolist():  # the most important on top
-        source, target = part.graph.edge_index[:, edge].tolist()
-        value = float(values.edges[edge])
-        ax.add_patch(
-            FancyArrowPatch(
-                places[source].tolist(),
-                places[target].tolist(),
-                arrowstyle="-|>",
-                mutation_scale=12,
-                connectionstyle=f"arc3,rad={bend}",
-                lw=0.6 + 2.4 * abs(value) / largest,
-                color=FOR if value >= 0 else AGAINST,
-                shrinkA=3,
-                shrinkB=3,
-                zorder=4,
-            )
-        )
-
-    if (values.edges[chosen] < 0).any():
-        signs = {"speaks for the class": FOR, "against it": AGAINST}
-        lines = [Line2D([], [], color=color, lw=2, label=sign) for sign, color in signs.items()]
-        ax.legend(handles=lines, loc="upper left", fontsize="small")
-
-
-def limits(values: Tensor) -> tuple[float, float]:
-    """Ends of a scale with zero in its middle."""
-    largest = float(values.abs().max()) or 1.0
-    return -largest, largest
+    """The chosen edges by their values, and all nodes by theirs."""
+    graph = Data(pos=part.graph.pos, edge_index=part.graph.edge_index[:, chosen])
+    drawn = {"edge_values": values.edges[chosen], "top_k": None}
+    signed = bool((values.nodes < 0).any())
+    if part.stream == "spatial":
+        frame = inspection.frames[len(inspection.frames) // 2]
+        left, right = figure.subplots(1, 2)
+        draw_graph(graph, frame, left, colorbar="value of the edge", **drawn)
+        left.set_title(f"the {len(chosen)} strongest edges", fontsize="medium")
+        nodes = values.nodes.view(inspection.grid_size)
+        overlay_patches(right, frame, nodes, "value of the patch", signed=signed)
+        right.set_title("all patches", fontsize="medium")
+        return
+    film, arcs, bars = axes = figure.subplots(3, 1, height_ratios=(1, 2.2, 1.2))
+    draw_film_strip(film, inspection.frames, graph.num_nodes)
+    draw_graph(graph, ax=arcs, **drawn)
+    arcs.set_title("above: from earlier segments; below: from later", fontsize="small")
+    draw_segment_bars(bars, values.nodes, signed=signed)
+    bars.set_ylabel("value of\nthe segment", fontsize="small")
+    # Beside all three, so that they stay as wide as each other.
+    figure.colorbar(arcs.collections[0], ax=list(axes), shrink=0.7, label="value of the edge")
 
 
 if __name__ == "__main__":

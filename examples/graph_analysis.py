@@ -8,8 +8,8 @@ draws clips of the rendered set that no training has seen, of which it is known 
 and lets two models look at them: the trained one, and one of the same parts with fresh weights.
 Each graph of patches goes to networkx, as it came out of the model, and is held against the
 object's outline: which patches are central, which form communities, where the evidence for the
-class lies. Everything is also held against the outline of another clip (`control`), for the middle
-of the frame is where objects mostly are, whatever a model sees.
+class lies. Everything is also held against the outline of another clip, for the middle of the frame
+is where objects mostly are, whatever a model sees.
 
 What it printed and drew for the quickstart's model, and what that says, is in
 docs/graph_analysis.md; on a machine with two CPU cores it took 1 min 11 s.
@@ -18,7 +18,7 @@ The file is made of cells (`# %%`) for editors that run them one by one; in plac
 call `main(checkpoint=...)` there.
 """
 
-import csv
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,9 @@ from gasmcast.visualization import attention_received, overlay_patches
 
 # The palette of Okabe and Ito, told apart by colour-blind readers too.
 COLORS = ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#999999"]
+
+EVIDENCE = "evidence against the second class"
+WEIGHTS = ("similarity", "attention")
 
 # %% [markdown]
 # Clips with an outline. A patch is of the object when the object covers at least half of it, in the
@@ -85,7 +88,7 @@ def object_patches(model: TemporalCrossAttentionModel, mask: Tensor) -> Tensor:
 
 # %%
 def centralities(inspection: ClipInspection) -> dict[str, Tensor]:
-    """How central each patch is, [P], all of them 0 or more."""
+    """How central each patch is, and what speaks for the class, [P]."""
     exported = to_networkx(inspection.spatial)
     pagerank = nx.pagerank(exported.reverse(), weight="attention")
     for *_, known in exported.edges(data=True):
@@ -96,8 +99,7 @@ def centralities(inspection: ClipInspection) -> dict[str, Tensor]:
         "attention received": attention_received(inspection.spatial),
         "PageRank of attention": as_tensor(pagerank),
         "betweenness": as_tensor(betweenness),
-        "class evidence": inspection.evidence(first).patches.clamp_min(0),
-        "evidence against the second": inspection.evidence(first, second).patches.clamp_min(0),
+        EVIDENCE: inspection.evidence(first, against=second).patches,
     }
     if inspection.layers:
         taken = inspection.cross_attention("action", "motion_to_semantic")
@@ -132,85 +134,76 @@ def communities(inspection: ClipInspection, weight: str, seed: int = 0) -> Tenso
 
 
 # %% [markdown]
-# Each clip against its outline. `lift` is the share of all attention (evidence, ...) that falls on
-# the object, over the share of patches that are of it: 1 is even. `hit` asks whether the highest
-# patch is of the object (the pointing game). Adjusted mutual information is 0 for communities that
-# have nothing to do with the outline, and 1 where they are the outline.
+# Each clip against its outline. AUC is the chance that a patch of the object has a larger value
+# than one of the background: 0.5 says nothing, 1 tells them apart, whatever the sign of the values.
+# Adjusted mutual information is 0 for communities that have nothing to do with the outline, and 1
+# where they are the outline.
 
 
 # %%
-def measure(inspection: ClipInspection, outlines: list[Tensor]) -> list[dict[str, float]]:
-    """All numbers of one clip, for each of these outlines."""
-    central = centralities(inspection)
-    groups = {weight: communities(inspection, weight) for weight in ("similarity", "attention")}
-    patches, segments, _ = inspection.evidence()
-    logit = {
-        "logit: from patches": float(patches.sum()),
-        "logit: from segments": float(segments.sum()),
-    }
-    return [
-        hold_against(outline, inspection.spatial, central, groups) | logit for outline in outlines
-    ]
-
-
 def hold_against(
     on_object: Tensor, graph: Data, central: dict[str, Tensor], groups: dict[str, Tensor]
 ) -> dict[str, float]:
-    """All numbers for one outline."""
-    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+    """All numbers of one clip for one outline."""
+    from sklearn.metrics import adjusted_mutual_info_score, roc_auc_score
 
-    found = {}
-    for name, values in central.items():
-        share = float(values[on_object].sum() / values.sum().clamp_min(1e-12))
-        found[f"{name}: lift"] = share / float(on_object.float().mean())
-        found[f"{name}: hit"] = float(on_object[values.argmax()])
     outline = on_object.tolist()
+    found = {name: roc_auc_score(outline, values.tolist()) for name, values in central.items()}
+    found = {f"{name}: AUC": float(value) for name, value in found.items()}
     for weight, label in groups.items():
-        name, label = f"communities by {weight}", label.tolist()
-        found[f"{name}: number"] = max(label) + 1
-        found[f"{name}: mutual information"] = adjusted_mutual_info_score(outline, label)
-        found[f"{name}: Rand index"] = adjusted_rand_score(outline, label)
-    found["edges: number"] = graph.num_edges
-    found["edges: within object or background"] = graph_report(graph, on_object.long()).homophily
+        shared = adjusted_mutual_info_score(outline, label.tolist())
+        found[f"communities by {weight}: mutual information"] = shared
+    found["edges within object or background"] = graph_report(graph, on_object.long()).homophily
     return found
 
 
+def describe(inspection: ClipInspection) -> dict[str, float]:
+    """What no outline changes: the graph's size, and what sets the best class off the second."""
+    (first, _), (second, _) = inspection.top(2)
+    patches, segments, _ = inspection.evidence(first, against=second)
+    return {
+        "edges": inspection.spatial.num_edges,
+        "logit over the second: from patches": float(patches.sum()),
+        "logit over the second: from segments": float(segments.sum()),
+    }
+
+
 # %% [markdown]
-# Figures: one clip as both models see it.
+# One clip as all models see it.
 
 
 # %%
-def draw_clip(axes: list[Axes], inspection: ClipInspection, on_object: Tensor, title: str) -> None:
-    """Attention received, evidence and communities of one clip, with the outline of the patches."""
-    frame = inspection.frames[len(inspection.frames) // 2]
-    found = centralities(inspection)
-    for ax, name in zip(axes, ("attention received", "class evidence"), strict=False):
-        overlay_patches(ax, frame, found[name].view(inspection.grid_size), name)
-    rows, columns = inspection.grid_size
-    for ax, weight in zip(axes[2:], ("similarity", "attention"), strict=True):
-        label = communities(inspection, weight).view(rows, columns)
-        ax.imshow(
-            label.numpy() % len(COLORS), cmap=ListedColormap(COLORS), vmin=0, vmax=len(COLORS) - 1
-        )
-        ax.set(xticks=[], yticks=[])
-        ax.set_xlabel(f"communities by {weight}", fontsize="small")
-    for ax in axes:
-        draw_outline(ax, on_object.view(rows, columns))
-    axes[0].set_ylabel(title)
+def draw_clip(seen: dict[str, ClipInspection], on_object: Tensor) -> Figure:
+    """Attention received, evidence and communities, a row a model, with the object's patches."""
+    figure = Figure(figsize=(13, 3.1 * len(seen)), layout="constrained")
+    for axes, (name, inspection) in zip(
+        figure.subplots(len(seen), 4, squeeze=False), seen.items(), strict=True
+    ):
+        frame = inspection.frames[len(inspection.frames) // 2]
+        grid, central = inspection.grid_size, centralities(inspection)
+        received = "attention received"
+        overlay_patches(axes[0], frame, central[received].view(grid), received)
+        overlay_patches(axes[1], frame, central[EVIDENCE].view(grid), EVIDENCE, signed=True)
+        for ax, weight in zip(axes[2:], ("similarity", "attention"), strict=True):
+            label = communities(inspection, weight).view(grid) % len(COLORS)
+            ax.imshow(label.numpy(), cmap=ListedColormap(COLORS), vmin=0, vmax=len(COLORS) - 1)
+            ax.set(xticks=[], yticks=[])
+            ax.set_xlabel(f"communities by {weight}", fontsize="small")
+        for ax in axes:
+            draw_outline(ax, on_object.view(grid))
+        axes[0].set_ylabel(name)
+    return figure
 
 
-def draw_outline(ax: Axes, on_object: Tensor) -> None:
+def draw_outline(ax: Axes, on_object: Tensor, fine: int = 16) -> None:
     """The border of the object's patches."""
+    rows, columns = on_object.shape
     padded = F.pad(on_object.float(), (1, 1, 1, 1))
-    for axis in (0, 1):
-        first, second = (padded[1:], padded[:-1]) if axis == 0 else (padded[:, 1:], padded[:, :-1])
-        for row, column in (first != second).nonzero().tolist():
-            if axis == 0:
-                x, y = (column - 1.5, column - 0.5), (row - 0.5, row - 0.5)
-            else:
-                x, y = (column - 0.5, column - 0.5), (row - 1.5, row - 0.5)
-            ax.plot(x, y, color="white", lw=3.2, solid_capstyle="round", zorder=5)
-            ax.plot(x, y, color="black", lw=1.6, solid_capstyle="round", zorder=6)
+    inside = padded.repeat_interleave(fine, 0).repeat_interleave(fine, 1).numpy()
+    y, x = (((torch.arange(fine * size) + 0.5) / fine - 1.5).numpy() for size in padded.shape)
+    for color, width in (("white", 3.2), ("black", 1.6)):
+        ax.contour(x, y, inside, levels=[0.5], colors=color, linewidths=width)
+    ax.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
 
 
 # %% [markdown]
@@ -228,73 +221,68 @@ def main(
 
     Args:
         checkpoint: Folder of a model trained on classes of the rendered set.
-        output: Folder for the table and the picture, made if need be.
+        output: Folder for the picture, made if need be.
         clips: How many clips to look at.
         seed: Of the fresh model's weights; the clips are the same for every seed.
     """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        raise ImportError("scikit-learn is missing: pip install scikit-learn") from None
+    if find_spec("sklearn") is None:
+        raise ImportError("scikit-learn is missing: pip install scikit-learn")
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
-    trained = TemporalCrossAttentionModel.from_pretrained(checkpoint)
+    models = fresh_and_trained(checkpoint, seed)
+    trained = models["trained"]
     outlined = outlined_clips(trained.class_names or [], clips, seed=1_000_000)
-    output.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    models = {"fresh": TemporalCrossAttentionModel(**trained.config()).eval(), "trained": trained}
-
-    on_object = torch.stack([object_patches(trained, clip.mask) for clip in outlined])
-    usable = on_object.any(dim=1)
-    chosen = usable.nonzero().squeeze(1).tolist()
+    outlines = [object_patches(trained, clip.mask) for clip in outlined]
+    chosen = [i for i, outline in enumerate(outlines) if outline.any() and not outline.all()]
     if len(chosen) < 2:
         raise ValueError(
             f"the control needs clips with patches of the object, at least 2: got {len(chosen)} of "
             f"{clips}, take more clips"
         )
-    print(
-        f"{len(chosen)} clips, {on_object[usable].float().mean():.1%} of the patches are of the "
-        f"object ({clips - len(chosen)} clips left out: no patch is)"
-    )
-    figure = Figure(figsize=(13, 6), layout="constrained")
-    panels = figure.subplots(len(models), 4)
-    table: dict[str, list[dict[str, float]]] = {}
-    for row, (name, model) in enumerate(models.items()):
-        table[name], table[f"{name}, control"] = [], []
-        correct = 0
+    output.mkdir(parents=True, exist_ok=True)
+    share = torch.stack([outlines[i] for i in chosen]).float().mean()
+    print(f"{len(chosen)} of {clips} clips, {share:.1%} of their patches are of the object")
+    first_clip = {}
+    for name, model in models.items():
+        own, another, correct = [], [], 0
         for place, number in enumerate(chosen):
             inspection = inspect_clip(model, outlined[number].frames)
             correct += inspection.class_names[inspection.label()] == outlined[number].name
+            central = centralities(inspection)
+            groups = {weight: communities(inspection, weight) for weight in WEIGHTS}
             other = chosen[(place + len(chosen) // 2) % len(chosen)]
-            own, control = measure(inspection, [on_object[number], on_object[other]])
-            table[name].append(own)
-            table[f"{name}, control"].append(control)
-            if place == 0:
-                draw_clip(list(panels[row]), inspection, on_object[number], name)
-        print(f"{name}: {correct} of {len(chosen)} clips named correctly")
-    print_table(table)
-    write_table(table, output / "clips.csv")
-    figure.savefig(output / "clip.png", dpi=150)
-    print(f"written: {output / 'clips.csv'} and {output / 'clip.png'}")
+            for outline, found in (number, own), (other, another):
+                found.append(hold_against(outlines[outline], inspection.spatial, central, groups))
+            own[-1] |= describe(inspection)
+            first_clip.setdefault(name, inspection)
+        print(f"\n{name}: {correct} of {len(chosen)} clips named correctly")
+        print_table(own, another)
+    draw_clip(first_clip, outlines[chosen[0]]).savefig(output / "clip.png", dpi=150)
+    print(f"written: {output / 'clip.png'}")
 
 
-def print_table(table: dict[str, list[dict[str, float]]]) -> None:
-    """Mean and standard deviation over the clips."""
-    width = max(map(len, table["trained"][0]))
-    print("\n" + " " * width + "".join(f"{name:>20}" for name in table))
-    for name in table["trained"][0]:
-        cells = [torch.tensor([float(clip[name]) for clip in found]) for found in table.values()]
-        shown = [f"{cell.mean():.2f} ± {cell.std():.2f}" for cell in cells]
-        print(f"{name:<{width}}" + "".join(f"{text:>20}" for text in shown))
+def fresh_and_trained(checkpoint: Path, seed: int = 0) -> dict[str, TemporalCrossAttentionModel]:
+    """A saved model, and before it one of the same parts with fresh weights."""
+    trained = TemporalCrossAttentionModel.from_pretrained(checkpoint)
+    if trained.classifier.out_features < 2:
+        raise ValueError("the model must know at least 2 classes, got 1")
+    torch.manual_seed(seed)
+    return {"fresh": TemporalCrossAttentionModel(**trained.config()).eval(), "trained": trained}
 
 
-def write_table(table: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Every number of every clip, a row a clip and model."""
-    with path.open("w", newline="") as file:
-        rows = csv.DictWriter(file, ["model", "clip", *table["trained"][0]])
-        rows.writeheader()
-        for name, found in table.items():
-            rows.writerows({"model": name, "clip": i, **clip} for i, clip in enumerate(found))
+def print_table(own: list[dict[str, float]], another: list[dict[str, float]]) -> None:
+    """Means over the clips; of the difference, taken clip by clip, with its standard error."""
+    width = max(map(len, own[0]))
+    print(f"{'':<{width}}    own outline     another's    difference")
+    for name in own[0]:
+        values = torch.tensor([float(clip[name]) for clip in own])
+        line = f"{name:<{width}}{values.mean():>15.2f}"
+        if name in another[0]:
+            control = torch.tensor([float(clip[name]) for clip in another])
+            apart = values - control
+            error = float(apart.std()) / len(apart) ** 0.5
+            line += f"{control.mean():>14.2f}{apart.mean():>14.2f} ± {error:.2f}"
+        print(line)
 
 
 # %%

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from gasmcast.explanation.clip import sample_clip
+from gasmcast.graphs.check import check_index
 from gasmcast.video import VideoClip
 
 if TYPE_CHECKING:
@@ -226,8 +226,8 @@ def inspect_clip(
     Raises:
         VideoReadError: The file cannot be read.
         ValueError: A tensor of another shape or type, or without frames; a clip of another size
-            than the model's, or with values that are not finite; a classifier that is not
-            ``nn.Linear``, for which there is no such evidence.
+            than the model's, or with values that are not finite or not in [0, 1]; a classifier
+            that is not ``nn.Linear``, for which there is no such evidence.
     """
     if not isinstance(model.classifier, nn.Linear):
         raise ValueError(
@@ -279,7 +279,7 @@ def find_class(class_names: tuple[str, ...], name: int | str) -> int:
         if name not in class_names:
             raise ValueError(f"the model has no class {name!r}: {_some(class_names)}")
         return class_names.index(name)
-    return _index(name, len(class_names), "label must be a name or")
+    return check_index(name, len(class_names), "label must be a name or")
 
 
 def check_head(head: int, num_heads: int) -> int:
@@ -288,7 +288,7 @@ def check_head(head: int, num_heads: int) -> int:
     Raises:
         ValueError: There is not.
     """
-    return _index(head, num_heads, "head must be None or")
+    return check_index(head, num_heads, "head must be None or")
 
 
 @contextmanager
@@ -321,14 +321,6 @@ def _plain_graph(graph: Data) -> Data:
 
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().float().cpu()
-
-
-def _index(number: int, size: int, expected: str) -> int:
-    # Not with bools: as an index they would add a dimension.
-    whole = hasattr(number, "__index__") and not isinstance(number, bool)
-    if not whole or not 0 <= number < size:
-        raise ValueError(f"{expected} 0 to {size - 1}, got {number!r}")
-    return operator.index(number)
 
 
 def _some(names: tuple[str, ...], most: int = 8) -> str:

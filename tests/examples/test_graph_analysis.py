@@ -1,9 +1,10 @@
 """The analysis with networkx: its measures by hand, and the script from end to end."""
 
-import csv
+import re
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from examples.running import EXAMPLES, run
 from gasmcast import build_spatial_graph, generate_spatial_positions, render_clip
@@ -66,11 +67,14 @@ def test_pagerank_is_where_one_ends_who_goes_where_patches_look(example, seen):
     segments = seen.layers["action"].motion_to_semantic.mean(dim=(0, 1))
     torch.testing.assert_close(found["taken by segments (action)"], segments)
     (first, _), (second, _) = seen.top(2)
-    for name, evidence in [
-        ("class evidence", seen.patch_evidence[first]),
-        ("evidence against the second", seen.patch_evidence[first] - seen.patch_evidence[second]),
-    ]:
-        torch.testing.assert_close(found[name], evidence.clamp_min(0))
+    evidence = seen.patch_evidence[first] - seen.patch_evidence[second]
+    torch.testing.assert_close(found["evidence against the second class"], evidence)
+    described = example.describe(seen)
+    total = sum(
+        described[f"logit over the second: from {part}"] for part in ("patches", "segments")
+    )
+    bias = float(seen.bias[first] - seen.bias[second])
+    assert total + bias == pytest.approx(float(seen.logits[first] - seen.logits[second]), abs=1e-5)
 
 
 def test_a_graph_that_knows_the_object_is_found_out(example):
@@ -82,21 +86,36 @@ def test_a_graph_that_knows_the_object_is_found_out(example):
     graph.attention = torch.ones(graph.num_edges, 2) / 8
     seen = SeenGraph(graph)
     groups = {weight: example.communities(seen, weight) for weight in ("similarity", "attention")}
-    central = {"one": on_object.float(), "even": torch.ones(16)}
+    central = {"one": on_object.float(), "even": torch.ones(16), "less": -on_object.float()}
     found = example.hold_against(on_object, graph, central, groups)
-    assert found["one: lift"] == 2
-    assert found["one: hit"] == 1
-    assert found["even: lift"] == 1
+    assert [found[f"{name}: AUC"] for name in central] == [1, 0.5, 0]
     for weight in ("similarity", "attention"):
-        assert found[f"communities by {weight}: number"] == 2
         assert found[f"communities by {weight}: mutual information"] == pytest.approx(1)
-        assert found[f"communities by {weight}: Rand index"] == pytest.approx(1)
-    assert found["edges: within object or background"] == 1
+    assert found["edges within object or background"] == 1
     other = torch.arange(16) % 2 == 0
     found = example.hold_against(other, graph, central, groups)
-    assert found["one: lift"] == 1
+    assert found["one: AUC"] == 0.5
     assert found["communities by attention: mutual information"] < 0.01
-    assert found["edges: within object or background"] == pytest.approx(3 / 7)
+    assert found["edges within object or background"] == pytest.approx(3 / 7)
+
+
+def test_the_outline_is_drawn_around_the_patches_of_the_object(example):
+    on_object = torch.zeros(3, 4, dtype=torch.bool)
+    on_object[0, 2:] = True  # at the border of the frame
+    ax = Figure().add_subplot()
+    ax.imshow([[0] * 4] * 3)
+    example.draw_outline(ax, on_object)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 3.5), (2.5, -0.5))
+    (path,) = ax.collections[0].get_paths()
+    low, high = path.vertices.min(axis=0), path.vertices.max(axis=0)
+    assert [*low, *high] == pytest.approx([1.5, -0.5, 3.5, 0.5], abs=0.04)
+
+
+def test_differences_are_of_the_same_clip_with_their_standard_error(example, capsys):
+    own, another = ([{"a": value} for value in values] for values in ((1, 5, 3), (0, 5, 1)))
+    example.print_table(own, another)
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.split() == ["a", "3.00", "2.00", "1.00", "±", "0.58"]
 
 
 class SeenGraph:
@@ -108,17 +127,13 @@ def test_from_end_to_end(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
     arguments = ("--checkpoint=model", "--clips=8")
     printed = run("graph_analysis.py", *arguments, cwd=tmp_path).stdout
-    assert "of the patches are of the object" in printed
-    assert "fresh: " in printed
-    assert "trained: " in printed
-    assert "communities by attention: mutual information" in printed
-    rows = list(csv.DictReader((tmp_path / "analysis" / "clips.csv").open()))
-    kinds = ["fresh", "fresh, control", "trained", "trained, control"]
-    assert list(dict.fromkeys(row["model"] for row in rows)) == kinds
-    trained = [float(row["class evidence: lift"]) for row in rows if row["model"] == "trained"]
-    mean = sum(trained) / len(trained)
-    line = next(line for line in printed.splitlines() if line.startswith("class evidence: lift"))
-    assert f"{mean:.2f} ± " in line
+    assert "of their patches are of the object" in printed
+    assert re.findall(r"^(\w+): \d of \d clips named", printed, re.MULTILINE) == [
+        "fresh",
+        "trained",
+    ]
+    line = r"^communities by attention: mutual information +-?\d\.\d\d +-?\d\.\d\d +.* ± \d\.\d\d$"
+    assert len(re.findall(line, printed, re.MULTILINE)) == 2
     assert (tmp_path / "analysis" / "clip.png").stat().st_size > 20_000
     assert run("graph_analysis.py", *arguments, cwd=tmp_path).stdout == printed
 
@@ -131,3 +146,6 @@ def test_mistakes_get_one_line(model, tmp_path):
     assert said.stderr.startswith(
         "error: the control needs clips with patches of the object, at least 2: got "
     )
+    small_model(1, class_names=CLASSES[:1]).save_pretrained(tmp_path / "one")
+    said = run("graph_analysis.py", "--checkpoint=one", cwd=tmp_path, status=1).stderr
+    assert said == "error: the model must know at least 2 classes, got 1\n"

@@ -7,7 +7,9 @@ from torch_geometric.explain import (
     CaptumExplainer,
     Explainer,
     GNNExplainer,
+    PGExplainer,
     fidelity,
+    unfaithfulness,
 )
 
 from gasmcast.explanation import GraphPart, inspect_clip
@@ -190,6 +192,48 @@ def test_integrated_gradients_of_features_are_complete(model, seen, stream):
     gained = seen.logits.max() - part(baseline, edge_index, edge_attr)[0, seen.label()]
     assert abs(gained) > 1e-3
     torch.testing.assert_close(mask.sum().float(), gained, rtol=1e-2, atol=1e-3)
+
+
+def test_what_the_guide_says_of_the_other_attributions(model, seen):
+    pytest.importorskip("captum")
+    part = GraphPart(model, seen, "temporal")
+    x, edge_index, edge_attr = inputs(part)
+    gained = seen.logits.max() - part(x, edge_index[:, :0], edge_attr[:0])[0, seen.label()]
+    # Shapley values add up with any number of samples.
+    shapley = explain(part, CaptumExplainer("ShapleyValueSampling", n_samples=1), edge="object")
+    torch.testing.assert_close(shapley.edge_mask.sum().float(), gained, rtol=1e-3, atol=1e-4)
+    features = CaptumExplainer("ShapleyValueSampling", n_samples=1)
+    zero = part(x * 0, edge_index, edge_attr)[0, seen.label()]
+    mask = explain(part, features, node="attributes").node_mask
+    torch.testing.assert_close(mask.sum().float(), seen.logits.max() - zero, rtol=1e-3, atol=1e-4)
+    signed = explain(part, CaptumExplainer("InputXGradient"), edge="object").edge_mask
+    for method, expected in (
+        ("Saliency", signed.abs()),
+        ("Deconvolution", signed),
+        ("GuidedBackprop", signed),
+    ):
+        mask = explain(part, CaptumExplainer(method), edge="object").edge_mask
+        torch.testing.assert_close(mask, expected)
+
+
+def test_pg_explainer_runs_and_leaves_the_part_as_it_was(model, seen):
+    part = GraphPart(model, seen, "temporal")
+    x, edge_index, edge_attr = inputs(part)
+    logits, target = part(x, edge_index, edge_attr), torch.tensor([1])
+    algorithm = PGExplainer(epochs=2)
+    explainer = Explainer(
+        part,
+        algorithm,
+        explanation_type="phenomenon",
+        edge_mask_type="object",
+        model_config=CONFIG,
+    )
+    for epoch in range(2):
+        algorithm.train(epoch, part, x, edge_index, target=target, edge_attr=edge_attr)
+    explanation = explainer(x, edge_index, edge_attr=edge_attr, target=target)
+    assert ((explanation.edge_mask > 0) & (explanation.edge_mask < 1)).all()
+    assert 0 <= unfaithfulness(explainer, explanation) <= 1
+    assert torch.equal(part(x, edge_index, edge_attr), logits)
 
 
 def test_without_fusion_the_attribution_of_an_edge_is_its_message():

@@ -206,6 +206,12 @@ def test_frames_and_their_times(model, tmp_path):
         inspect_clip(model, torch.zeros(0, 3, 8, 8))
     with pytest.raises(ValueError, match=r"must be uint8, or float in \[0, 1\], got torch.int64"):
         inspect_clip(model, frames.long())
+    for wrong, came in (
+        (frames.float(), r"got \d+ to 2\d\d"),
+        (frames / 128 - 1, r"got -0\.\d+ to "),
+    ):
+        with pytest.raises(ValueError, match=rf"a float video must be RGB in \[0, 1\], {came}"):
+            inspect_clip(model, wrong)
     with pytest.raises(ValueError, match="got NoneType"):
         inspect_clip(model, None)
     with pytest.raises(VideoReadError, match="nothing.mp4"):
@@ -254,6 +260,15 @@ def test_the_inspection_is_not_the_callers_memory(model):
     seen = inspect_clip(model, clip)
     clip.zero_()
     assert torch.equal(seen.frames, before)
+
+
+def test_within_autocast_evidence_is_as_fine_as_the_tokens(model, clip):
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = inspect_clip(model, clip)
+    assert {part.dtype for part in seen.evidence()[:2]} == {torch.float32}
+    assert seen.logits.dtype == torch.float32
+    # Rounded to bfloat16, values are multiples of much more than that.
+    assert not torch.equal(seen.patch_evidence.bfloat16().float(), seen.patch_evidence)
 
 
 def test_a_loaded_model_and_a_fused_one_see_the_same(model, clip, seen, tmp_path):
