@@ -6,6 +6,10 @@ writes report.html, one file that opens in any browser and needs no network. Sev
 with an index and can be compared two by two; with their true classes, right and wrong are marked:
 
     python examples/explore.py a.mp4 b.mp4 --labels='["lifting up", "putting down"]'
+
+For two clips of the quickstart's test set it printed, on two cores and without a GPU:
+
+    written: report.html, 0.36 MB
 """
 
 from pathlib import Path
@@ -19,7 +23,7 @@ def main(
     videos: list[Path],
     checkpoint: Path = Path("runs/quickstart/run/model"),
     output: Path = Path("report.html"),
-    labels: list[str] | None = None,
+    labels: list[str | None] | None = None,
 ) -> None:
     """Make a page on which to look around in what a model sees in videos.
 
@@ -27,7 +31,7 @@ def main(
         videos: The video files.
         checkpoint: Folder of a saved model (config.json and model.safetensors).
         output: Where to write the page.
-        labels: Names of the true classes, one a video; null: not known.
+        labels: Names of the true classes, one a video; null where it is not known.
     """
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")

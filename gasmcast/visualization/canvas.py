@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from gasmcast.whole_file import whole_file
@@ -51,16 +51,23 @@ def check_path(path: Path) -> None:
     """Raise before any work where a file could not be written.
 
     Raises:
-        OSError: The folder is not there or cannot be written to, or the path is a folder.
+        OSError: The folder is not there or cannot be written to, the path is a folder, or its name
+            is too long.
+        ValueError: The name has a character that none can hold.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: its folder {path.parent} is not there")
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     try:
-        TemporaryFile(dir=path.parent).close()
+        # Under a name as long as that of the unfinished file (whole_file).
+        NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=f"{'0' * 24}.part"
+        ).close()
     except OSError as error:
         raise type(error)(f"cannot write {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"cannot write {str(path)!r}: {error}") from error
 
 
 def save(figure: Figure, save_path: str | PathLike | None) -> Figure:

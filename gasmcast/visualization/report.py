@@ -32,7 +32,7 @@ def write_report(
     path: str | PathLike,
     *,
     labels: int | str | Sequence[int | str | None] | None = None,
-    names: str | Sequence[str] | None = None,
+    names: str | Sequence[str | None] | None = None,
 ) -> Path:
     """One HTML file in which to see what a model saw in one clip or several.
 
@@ -50,7 +50,8 @@ def write_report(
         path: Where to write; its folder has to be there.
         labels: The true class of each video, by number or name, to mark right and wrong; None
             where it is not known.
-        names: What to call each video; by default the name of its file, or ``"clip 1"`` and so on.
+        names: What to call each video; None or by default the name of its file, or ``"clip 1"`` and
+            so on.
 
     Returns:
         ``path``.
@@ -59,7 +60,8 @@ def write_report(
         OSError: The file cannot be written.
         VideoReadError: A video cannot be read. Whether all files are there is looked up first.
         ValueError: No videos; labels or names that do not fit them; a class that the model does not
-            have; no model where one is needed; logits that are not finite.
+            have; no model where one is needed; logits that are not finite; a ``path`` with a
+            character that no file name can hold.
 
     Example:
         >>> from gasmcast.visualization import write_report
@@ -72,6 +74,9 @@ def write_report(
         raise ValueError("videos must hold at least one video, got none")
     truths = _check_labels(model, videos, _one_a_video("labels", labels, videos))
     titles = _one_a_video("names", names, videos)
+    for title in titles:
+        if not isinstance(title, str | None):
+            raise ValueError(f"a name must be text, or None for that of the file, got {title!r}")
     _check_files(videos)
     clips = []
     for number, (video, truth, title) in enumerate(zip(videos, truths, titles, strict=True), 1):
@@ -90,7 +95,8 @@ def write_report(
 def _one_a_video(what: str, values: int | str | Sequence | None, videos: list) -> list:
     if values is None:
         return [None] * len(videos)
-    values = [values] if isinstance(values, int | str) else list(values)
+    several = isinstance(values, Iterable) and not isinstance(values, str)
+    values = list(values) if several else [values]
     if len(values) != len(videos):
         raise ValueError(f"{what} must be one a video, {len(videos)}, got {len(values)}")
     return values

@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 def test_it_writes_one_page_for_all_videos(folder, tmp_path):
     videos = sorted(folder.rglob("*.mp4"))
     assert len(videos) == 2
-    named = ("--checkpoint", folder / "model", '--labels=["up", "down"]', "--output=page.html")
+    named = ("--checkpoint", folder / "model", '--labels=["up", null]', "--output=page.html")
     printed = run("explore.py", *videos, *named, cwd=tmp_path).stdout
     page = (tmp_path / "page.html").read_text()
     assert (
@@ -32,7 +32,7 @@ def test_it_writes_one_page_for_all_videos(folder, tmp_path):
     )
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert [clip["name"] for clip in data["clips"]] == [video.name for video in videos]
-    assert [clip["truth"] for clip in data["clips"]] == [0, 1]
+    assert [clip["truth"] for clip in data["clips"]] == [0, None]
 
 
 @pytest.mark.parametrize(

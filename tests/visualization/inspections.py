@@ -3,7 +3,6 @@
 import torch
 from torch_geometric.data import Data
 
-from gasmcast import generate_spatial_positions
 from gasmcast.explanation import ClipInspection, inspect_clip
 from gasmcast.graphs import EdgeRule
 from gasmcast.nn.cross_attention import CrossAttentionWeights
@@ -23,14 +22,21 @@ def seen_by_small_model(*, clips=1, **options):
     return [inspect_clip(model, torch.rand(16, 3, IMAGE_SIZE, IMAGE_SIZE)) for _ in range(clips)]
 
 
-def full_size(degree=25, num_classes=174):
+def full_size():
     """The default sizes, a node with as many edges as the model's cap allows, frames of noise."""
+    return made_up(
+        grid=(14, 14), segments=8, heads=8, classes=174, frames=(16, 224, 224), degree=25
+    )
+
+
+def made_up(*, grid, segments, heads, classes, frames, degree):
+    """Random numbers of these sizes; the segments are all tied to each other."""
     torch.manual_seed(0)
-    patches, segments, heads = 196, 8, 8
-    positions = generate_spatial_positions(14)
-    similarity = torch.rand(patches, patches)
+    patches = grid[0] * grid[1]
+    similarity = torch.rand(patches, patches).fill_diagonal_(-1)
     sources = torch.cat([torch.arange(patches)[:, None], similarity.topk(degree).indices], dim=1)
     targets = torch.arange(patches)[:, None].expand_as(sources)
+    positions = torch.cartesian_prod(*map(torch.arange, grid)).float()
     spatial = _graph(torch.stack([sources.flatten(), targets.flatten()]), positions, heads)
     everything = torch.cartesian_prod(torch.arange(segments), torch.arange(segments)).t()
     temporal = _graph(everything, torch.arange(float(segments))[:, None], heads)
@@ -38,12 +44,13 @@ def full_size(degree=25, num_classes=174):
         semantic_to_motion=torch.rand(heads, patches, segments).softmax(dim=-1),
         motion_to_semantic=torch.rand(heads, segments, patches).softmax(dim=-1),
     )
-    evidence = torch.randn(num_classes, patches), torch.randn(num_classes, segments)
-    bias = torch.randn(num_classes)
+    evidence = torch.randn(classes, patches), torch.randn(classes, segments)
+    bias = torch.randn(classes)
+    count, height, width = frames
     return ClipInspection(
-        frames=torch.rand(16, 3, 224, 224),
-        grid_size=(14, 14),
-        class_names=tuple(f"class {k}" for k in range(num_classes)),
+        frames=torch.rand(count, 3, height, width),
+        grid_size=grid,
+        class_names=tuple(f"class {k}" for k in range(classes)),
         logits=evidence[0].sum(dim=1) + evidence[1].sum(dim=1) + bias,
         spatial=spatial,
         temporal=temporal,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from gasmcast.graphs.inspect import measures
 from small import IMAGE_SIZE, small_model
 from visualization.inspections import full_size, seen_by_small_model
 
-NASTY = "</script><img src=x onerror=alert(1)> & \"'`${1}\u2028\udcff <!--"
+NASTY = "</script><img src=x onerror=alert(1)> & \"'`${1}{{ 7 * 7 }}\u2028\u202e\udcff <!--"
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,12 @@ def test_a_video_is_inspected(tmp_path):
     torch.testing.assert_close(attention, inspect_clip(model, frames).spatial.attention)
 
 
+def test_one_label_may_be_any_integer_and_a_name_may_be_left_out(seen, tmp_path):
+    path = write_report(None, seen, tmp_path / "report.html", labels=np.int64(1), names=[None])
+    (clip,) = page_data(path)["clips"]
+    assert (clip["truth"], clip["name"]) == (1, "clip 1")
+
+
 def test_late_fusion_has_no_layers(tmp_path):
     (seen,) = seen_by_small_model(fusion="late")
     (clip,) = page_data(write_report(None, seen, tmp_path / "report.html"))["clips"]
@@ -197,10 +204,14 @@ class NeverRun(torch.nn.Module):
         ({"labels": "push"}, ValueError, "no class 'push': expected one of 'lift', 'drop'"),
         ({"labels": 3}, ValueError, "label must be a name or 0 to 2, got 3"),
         ({"names": []}, ValueError, "names must be one a video, 1, got 0"),
+        ({"names": [Path("a")]}, ValueError, "a name must be text, or None for that of the file, "),
+        ({"names": 7}, ValueError, "or None for that of the file, got 7"),
         ({"videos": ["nothing.mp4"]}, VideoReadError, "nothing.mp4: no such file"),
         ({"model": None}, ValueError, "a model is needed for videos that are not inspected yet"),
         ({"path": "nowhere/report.html"}, FileNotFoundError, "its folder nowhere is not there"),
         ({"path": "."}, IsADirectoryError, "cannot write .: it is a folder"),
+        ({"path": "a" * 240}, OSError, "File name too long"),
+        ({"path": "a\0"}, ValueError, "cannot write 'a\\x00': embedded null byte"),
     ],
 )
 def test_what_does_not_fit_is_said_before_the_model_runs(

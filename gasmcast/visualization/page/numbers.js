@@ -5,7 +5,13 @@
 // A tensor as the page carries it; decoded when it is first asked for.
 class Tensor {
   constructor({ type, shape, base64 }) {
-    Object.assign(this, { type, shape, base64 });
+    Object.assign(this, { type, shape, base64, kept: new Map() });
+  }
+
+  // What `make` makes of it for a head; made once, for the pointer asks at every step.
+  ofHead(head, make) {
+    if (!this.kept.has(head)) this.kept.set(head, make());
+    return this.kept.get(head);
   }
 
   get values() {
@@ -22,13 +28,15 @@ const PLURAL = { patch: "patches", segment: "segments" };
 const STREAMS = { patch: "spatial", segment: "temporal" };
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const mean = (values) => sum(values) / values.length;
+// A name may hold marks that turn the direction of writing: they end with it.
+const isolated = (name) => `\u2068${name}\u2069`;
 
 // Attention [E, H] of the edges of a graph: of one head, or the mean over heads.
 function edgeAttention(graph, head) {
   const [count, heads] = graph.attention.shape;
   const all = graph.attention.values;
-  return Array.from({ length: count }, (_, e) =>
-    head === "mean" ? mean(all.slice(e * heads, (e + 1) * heads)) : all[e * heads + head]);
+  return graph.attention.ofHead(head, () => Array.from({ length: count }, (_, e) =>
+    head === "mean" ? mean(all.slice(e * heads, (e + 1) * heads)) : all[e * heads + head]));
 }
 
 // Attention [H, Q, N] of a fusion layer: rows of the asking tokens.
@@ -36,8 +44,8 @@ function crossAttention(tensor, head) {
   const [heads, asking, asked] = tensor.shape;
   const at = (h, q, n) => tensor.values[(h * asking + q) * asked + n];
   const every = [...Array(heads).keys()];
-  return Array.from({ length: asking }, (_, q) => Array.from({ length: asked }, (_, n) =>
-    head === "mean" ? mean(every.map((h) => at(h, q, n))) : at(head, q, n)));
+  return tensor.ofHead(head, () => Array.from({ length: asking }, (_, q) => Array.from({ length: asked }, (_, n) =>
+    head === "mean" ? mean(every.map((h) => at(h, q, n))) : at(head, q, n))));
 }
 
 // The edges that enter or leave a node, its self-loop included, with all that is known of them.
@@ -80,9 +88,10 @@ function received(graph, head) {
 
 // What to show of a clip. `chosen` is {kind: "patch" or "segment", index} or null. Returned are
 // values a patch and a segment (null: none to show), links between patches and between segments,
-// rows of numbers, and words. Values below the threshold are left out when it is drawn.
+// the kind around whose chosen node only its own edges are shown, rows of numbers, and words. Values
+// below the threshold are left out when it is drawn.
 function look(clip, state, chosen) {
-  const seen = { patch: null, segment: null, links: { patch: [], segment: [] }, signed: false };
+  const seen = { patch: null, segment: null, links: { patch: [], segment: [] }, around: null, signed: false };
   if (state.view === "graph") return lookAtGraph(clip, state, chosen, seen);
   if (state.view === "cross") return lookAcross(clip, state, chosen, seen);
   return lookForEvidence(clip, state, chosen, seen);
@@ -102,6 +111,7 @@ function lookAtGraph(clip, { head, edges: side }, chosen, seen) {
   const graph = clip[STREAMS[kind]];
   const found = edgesOf(graph, index, side, head).sort((a, b) => b.value - a.value);
   const other = (one) => (side === "in" ? one.source : one.target);
+  seen.around = kind;
   seen[kind] = Array(graph.nodes).fill(null);
   for (const one of found) seen[kind][other(one)] = one.value;
   seen.links[kind] = found.filter((one) => one.source !== one.target);
@@ -150,7 +160,7 @@ function lookForEvidence(clip, state, chosen, seen) {
   }
   seen.patch = entry.patches.values;
   seen.segment = entry.segments.values;
-  seen.caption = `What each patch and segment adds to the logit of “${entry.name}”`;
+  seen.caption = `What each patch and segment adds to the logit of “${isolated(entry.name)}”`;
   seen.sums = [
     ["patches", sum(seen.patch)],
     ["segments", sum(seen.segment)],

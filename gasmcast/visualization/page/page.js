@@ -49,7 +49,8 @@ function read(hash) {
   const whole = (text, end) => (/^\d{1,6}$/.test(text) && Number(text) < end ? Number(text) : null);
   const clips = (given.clip ?? "").split("+").map((text) => whole(text, data.clips.length));
   if (given.clip && clips.length <= 2 && !clips.includes(null)) next.clip = clips;
-  const shown = next.clip.map((index) => data.clips[index]);
+  // On the index, what holds for some clip is kept for the next one that is opened.
+  const shown = next.clip.length ? next.clip.map((index) => data.clips[index]) : data.clips;
   oneOf("view", views(shown));
   oneOf("edges", ["in", "out"]);
   oneOf("layer", ["basic", "pattern", "action"]);
@@ -100,11 +101,11 @@ const tell = {
     pointed = node;
     draw();
   },
-  choose(node) {
+  // Choosing again lets go. With a segment goes its frame.
+  choose(node, frame) {
     const same = state.chosen?.kind === node.kind && state.chosen.index === node.index;
-    const frames = node.kind === "segment" && !same ? { frame: viewers[0].clip.segment_frames[node.index] ?? state.frame } : {};
     if (same) pointed = null;
-    change({ chosen: same ? null : node, ...frames });
+    change(same ? { chosen: null } : { chosen: node, frame: frame ?? state.frame });
   },
   class: (label) => change({ view: "evidence", class: label }),
   frame(frame) {
@@ -114,7 +115,7 @@ const tell = {
   play() {
     if (timer === null) step();
     else stop();
-    draw();
+    change({});
   },
 };
 
@@ -143,13 +144,14 @@ function step() {
 function scaleOf(kind, all) {
   const values = all.flatMap((seen) => (seen[kind] ?? []).filter((value) => value !== null));
   const signed = all.some((seen) => seen.signed);
-  const neighbours = all.some((seen) => seen[kind]?.includes(null)); // all of them are to be seen
+  const neighbours = all.some((seen) => seen.around === kind); // all of them are to be seen
   const high = Math.max(0, ...values.map(Math.abs));
   const low = signed || neighbours || !values.length ? 0 : mean(values);
-  const scale = { high, low, signed, cut: (high * state.threshold) / 100 };
+  const share = state.threshold / 100; // 1 at most, so that rounding never hides the largest
+  const scale = { high, low, signed, cut: high * share };
   // What a node receives is a sum: single edges are measured by the largest of them.
   const links = Math.max(0, ...all.flatMap((seen) => seen.links[kind].map(({ value }) => value)));
-  return { ...scale, edges: neighbours ? scale : { high: links, cut: (links * state.threshold) / 100 } };
+  return { ...scale, edges: neighbours ? scale : { high: links, cut: links * share } };
 }
 
 function draw() {
@@ -175,6 +177,7 @@ function drawSwitches(scales, all) {
   byId("cut").textContent = state.threshold
     ? kinds.map((kind) => number(scales[kind].cut)).join(" · ")
     : "0";
+  form.elements.threshold.setAttribute("aria-valuetext", `${state.threshold} %: ${byId("cut").textContent}`);
 }
 
 // From the address to the elements: the index, one viewer or two.
@@ -215,11 +218,11 @@ function makeIndex() {
   if (data.clips.length === 1) return;
   byId("cards").append(...data.clips.map((clip, index) => {
     const picture = element("img", { src: clip.frames[Math.floor(clip.frames.length / 2)], alt: "" });
-    const name = element("span", { class: "name" }, clip.name);
+    const name = element("bdi", { class: "name" }, clip.name);
     const button = element("button", { type: "button", class: "card" },
       picture, name, element("span", { class: "verdict" }, ...verdict(clip)));
     button.addEventListener("click", () => open([index]));
-    const box = element("input", { type: "checkbox", "data-clip": index });
+    const box = element("input", { type: "checkbox", "data-clip": index, "aria-label": `mark to compare: ${clip.name}` });
     box.addEventListener("change", () => {
       if (box.checked) marked.add(index);
       else marked.delete(index);
@@ -247,8 +250,9 @@ document.addEventListener("keydown", ({ key }) => {
   change({ chosen: null });
 });
 addEventListener("hashchange", () => {
+  const [left = 0] = state.clip; // back on the index, the focus is where the reader was
   show();
-  (viewers.length ? byId("to-index") : byId("cards").querySelector("button"))?.focus();
+  (viewers.length ? byId("to-index") : byId("cards").querySelectorAll("button")[left])?.focus();
 });
 makeIndex();
 show();

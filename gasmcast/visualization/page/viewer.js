@@ -6,12 +6,18 @@ const HEAT = ["#000004", "#210c4a", "#57106e", "#8a226a", "#bc3754", "#e45a31", 
   .map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 const AGAINST = [0, 98, 190];
 const FOR = [226, 92, 0];
+const NO_RULE = "#555555"; // as in the figures
 const MOST_OPAQUE = 0.82;
 const STRIPE = 5; // pixels of each colour of an edge of several rules
 const SVG = "http://www.w3.org/2000/svg";
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-const number = (value) => (value === 0 ? "0" : String(Number(value.toPrecision(3)))).replace("-", "−");
+// Three digits; of a thousand and more, all of the whole number.
+function number(value) {
+  if (value === 0) return "0";
+  const text = Math.abs(value) >= 999.5 ? value.toFixed(0) : value.toPrecision(3);
+  return text.replaceAll("-", "−");
+}
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
 function element(name, attributes = {}, ...children) {
@@ -25,6 +31,11 @@ function drawn(name, attributes) {
   const made = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
+}
+
+// Most nodes stay as they are under a moving pointer; the browser would lay out the others for nothing.
+function put(node, key, value) {
+  if (node.getAttribute(key) !== String(value)) node.setAttribute(key, value);
 }
 
 // Colour [r, g, b] and opacity of a value. As in the figures, what lies at or below `low` (the mean)
@@ -82,6 +93,7 @@ class Viewer {
     const count = this.clip.temporal.nodes;
     this.parts.arcs.setAttribute("viewBox", `0 0 ${count} 1`);
     this.parts.reel.style.minWidth = `${count * 40}px`;
+    this.parts.reel.style.maxWidth = `${count * 140}px`; // few segments: no thumbnail as large as the frame
     return Array.from({ length: count }, (_, index) => {
       const thumbnail = element("img", { src: this.clip.frames[this.clip.segment_frames[index]], alt: "" });
       const segment = element("div", { class: "segment", role: "option" },
@@ -94,7 +106,7 @@ class Viewer {
   makeClasses() {
     for (const entry of this.clip.classes) {
       const button = element("button", { type: "button", "data-label": entry.label },
-        element("span", { class: "name" }, entry.name),
+        element("bdi", { class: "name" }, entry.name),
         element("span", { class: "number" }, percent(entry.probability)));
       if (entry.label === this.clip.truth) {
         button.firstChild.append(" ", element("em", { class: "tag" }, "true"));
@@ -108,6 +120,8 @@ class Viewer {
   // Pointer, tap and keys. One node of a kind can be reached with Tab, the arrows reach the others.
   listen(kind, holder, columns) {
     const nodes = this.nodes[kind];
+    const choose = (index) => this.tell.choose(
+      { kind, index }, kind === "segment" ? this.clip.segment_frames[index] : null);
     const indexOf = (event) => nodes.indexOf(event.target.closest("[role=option]"));
     nodes.forEach((node, index) => node.setAttribute("tabindex", index ? -1 : 0));
     holder.addEventListener("pointerover", (event) => {
@@ -117,7 +131,7 @@ class Viewer {
     });
     holder.addEventListener("pointerleave", () => this.tell.point(null));
     holder.addEventListener("click", (event) => {
-      if (indexOf(event) >= 0) this.tell.choose({ kind, index: indexOf(event) });
+      if (indexOf(event) >= 0) choose(indexOf(event));
     });
     holder.addEventListener("focusin", (event) => {
       const index = indexOf(event);
@@ -127,6 +141,7 @@ class Viewer {
     });
     holder.addEventListener("focusout", () => this.tell.point(null));
     holder.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own, such as Back
       const index = indexOf(event);
       const column = index % columns;
       const wide = columns > 1;
@@ -141,7 +156,7 @@ class Viewer {
       if (next !== undefined) {
         (nodes[next] ?? nodes[index]).focus();
       } else if (event.key === "Enter" || event.key === " ") {
-        this.tell.choose({ kind, index });
+        choose(index);
       } else {
         return;
       }
@@ -173,7 +188,8 @@ class Viewer {
 
   draw(seen, state, chosen, scales) {
     const { parts } = this;
-    parts.caption.textContent = seen.caption;
+    // It is read out when it changes, also where only its text is set anew.
+    if (parts.caption.textContent !== seen.caption) parts.caption.textContent = seen.caption;
     for (const kind of ["patch", "segment"]) this.drawNodes(kind, seen, chosen, scales[kind]);
     this.drawScale(seen.patch, scales.patch);
     this.drawPatchLinks(seen.links.patch, scales.patch.edges, Boolean(chosen));
@@ -189,11 +205,11 @@ class Viewer {
       const shown = value !== null && Math.abs(value) >= scale.cut;
       const [color, opacity] = shown ? paint(value, scale) : [[0, 0, 0], 0];
       const own = chosen?.kind === kind && chosen.index === index;
-      node.setAttribute("aria-selected", own);
-      node.setAttribute("aria-label", this.nameOf(kind, index) + (shown ? `: ${number(value)}` : ""));
+      put(node, "aria-selected", own);
+      put(node, "aria-label", this.nameOf(kind, index) + (shown ? `: ${number(value)}` : ""));
       if (kind === "patch") {
-        node.setAttribute("fill", `rgb(${color})`);
-        node.setAttribute("fill-opacity", opacity.toFixed(3));
+        put(node, "fill", `rgb(${color})`);
+        put(node, "fill-opacity", opacity.toFixed(3));
       } else {
         // Segments are few: bars with their numbers.
         const [, bar, label] = node.children;
@@ -217,20 +233,27 @@ class Viewer {
     parts.scale.style.visibility = values ? "visible" : "hidden";
     if (!values) return;
     const least = scale.signed ? -scale.high : 0;
-    const ink = parts.ramp.getContext("2d");
-    const { width } = parts.ramp;
-    ink.clearRect(0, 0, width, 1);
-    for (let x = 0; x < width; x += 1) {
-      const [color, opacity] = paint(least + ((scale.high - least) * x) / (width - 1), scale);
-      ink.fillStyle = `rgba(${color}, ${opacity})`;
-      ink.fillRect(x, 0, 1, 1);
-    }
+    this.drawRamp(least, scale);
     parts.low.textContent = number(least);
     parts.high.textContent = number(scale.high);
     parts.mean.hidden = scale.signed || !scale.low;
     parts.mean.textContent = `mean ${number(scale.low)}`;
     parts.mean.style.setProperty("--at", scale.high ? scale.low / scale.high : 0);
     parts.scale.setAttribute("aria-label", `Colours from ${number(least)} to ${number(scale.high)}`);
+  }
+
+  drawRamp(least, scale) {
+    const { ramp } = this.parts;
+    const look = `${scale.signed} ${scale.low / (scale.high || 1)}`; // all that its colours depend on
+    if (ramp.dataset.look === look) return;
+    ramp.dataset.look = look;
+    const ink = ramp.getContext("2d");
+    ink.clearRect(0, 0, ramp.width, 1);
+    for (let x = 0; x < ramp.width; x += 1) {
+      const [color, opacity] = paint(least + ((scale.high - least) * x) / (ramp.width - 1), scale);
+      ink.fillStyle = `rgba(${color}, ${opacity})`;
+      ink.fillRect(x, 0, 1, 1);
+    }
   }
 
   drawPatchLinks(links, scale, strong) {
@@ -261,6 +284,7 @@ class Viewer {
     group.classList.toggle("strong", strong);
     const width = (strong ? 1.2 : 0.8) + (strong ? 3.2 : 1.6) * clamp(value / (scale.high || 1), 0, 1);
     const colors = this.rules.filter(({ bit }) => link.rule & bit).map(({ color }) => color);
+    if (!colors.length) colors.push(NO_RULE);
     const period = STRIPE * colors.length;
     group.append(drawn("path", { d: path, class: "casing", "stroke-width": width + 1.6 }));
     colors.forEach((stroke, i) => group.append(drawn("path", {
@@ -336,10 +360,11 @@ class Viewer {
 // Right or wrong, in words and by mark, where the true class is known.
 function verdict(clip) {
   const [best] = clip.classes;
-  const said = [element("span", { class: "said" }, best.name), `, ${percent(best.probability)}`];
+  const said = [element("bdi", { class: "said" }, best.name), `, ${percent(best.probability)}`];
   if (clip.truth === null) return said;
   const right = best.label === clip.truth;
   const mark = element("strong", { class: right ? "right" : "wrong" }, right ? "✓ right" : "✗ wrong");
   const truth = clip.classes.find(({ label }) => label === clip.truth).name;
-  return right ? [mark, " ", ...said] : [mark, " ", ...said, element("span", { class: "note" }, ` (true: ${truth})`)];
+  if (right) return [mark, " ", ...said];
+  return [mark, " ", ...said, element("span", { class: "note" }, " (true: ", element("bdi", {}, truth), ")")];
 }
