@@ -261,7 +261,7 @@ def draw_segments(
     arrows.set(xlim=(-0.5, segments - 0.5), ylim=(-1, 1))
     arrows.set_axis_off()
     draw_arrows(arrows, places, part, values, chosen, bend=0.35)
-    draw_film_strip(strip, inspection.frames, segments)
+    draw_film_strip(inspection.frames, segments, strip)
     colors = [FOR if value >= 0 else AGAINST for value in values.nodes.tolist()]
     bars.bar(range(segments), values.nodes.tolist(), width=0.85, color=colors)
     bars.axhline(0, color="#555555", lw=0.8)

@@ -185,7 +185,7 @@ def draw_clip(axes: list[Axes], inspection: ClipInspection, on_object: Tensor, t
     frame = inspection.frames[len(inspection.frames) // 2]
     found = centralities(inspection)
     for ax, name in zip(axes, ("attention received", "class evidence"), strict=False):
-        overlay_patches(ax, frame, found[name].view(inspection.grid_size), name)
+        overlay_patches(frame, found[name].view(inspection.grid_size), ax, colorbar=name)
     rows, columns = inspection.grid_size
     for ax, weight in zip(axes[2:], ("similarity", "attention"), strict=True):
         label = communities(inspection, weight).view(rows, columns)

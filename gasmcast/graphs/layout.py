@@ -99,18 +99,23 @@ def show_images(ax: Axes, image: Tensor, layout: Layout, *, grey: bool = False) 
     if layout.flat:
         return
     for number, picture in enumerate(image if layout.times else image.unsqueeze(0)):
-        picture = picture.detach().cpu().permute(1, 2, 0)
-        picture = (picture.float() if picture.is_floating_point() else picture).numpy()
+        shown = as_picture(picture)
         left = number * layout.step - 0.5
         style = {
             "extent": (left, left + layout.high[0] + 1, layout.high[1] + 0.5, -0.5),
             "interpolation": "bilinear",
         }
         if grey:
-            most = 1 if picture.dtype.kind == "f" else 255
-            ax.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=most, **style)
+            ax.imshow(shown.mean(dim=2).numpy(), cmap="gray", vmin=0, vmax=1, **style)
         else:
-            ax.imshow(picture, **style)
+            ax.imshow(shown.numpy(), **style)
+
+
+def as_picture(image: Tensor) -> Tensor:
+    """An image [3, H, W], uint8 or float in [0, 1], as float [H, W, 3] on the CPU."""
+    scale = 1 if image.is_floating_point() else 255
+    # Resizing can leave the range by a rounding, of which matplotlib would warn.
+    return (image.detach().float().cpu() / scale).clamp(0, 1).permute(1, 2, 0)
 
 
 def join(layout: Layout, edges: Tensor, *, directed: bool = False) -> tuple[list, bool]:

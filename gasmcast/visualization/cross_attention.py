@@ -66,12 +66,12 @@ def visualize_cross_attention_layers(
     for column, layer in enumerate(LAYERS):
         ax = figure.add_subplot(panels[0, column])
         values = on_patches[column].view(inspection.grid_size)
-        heat = overlay_patches(ax, clip[len(clip) // 2], values, limits=patch_limits)
+        heat = overlay_patches(clip[len(clip) // 2], values, ax, limits=patch_limits)
         maps.append(ax)
         ax.set_title(f"layer {column + 1}: {layer}")
-        draw_film_strip(figure.add_subplot(panels[1, column]), clip, on_segments.size(1))
+        draw_film_strip(clip, on_segments.size(1), figure.add_subplot(panels[1, column]))
         bars = figure.add_subplot(panels[2, column])
-        draw_segment_bars(bars, on_segments[column], limits=segment_limits)
+        draw_segment_bars(on_segments[column], bars, limits=segment_limits)
         if column == 0:
             ax.set_ylabel("segments attend to patches")
             bars.set_ylabel("patches attend\nto segments")

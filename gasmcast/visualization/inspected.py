@@ -56,7 +56,7 @@ def named(inspection: ClipInspection, label: int | None = None) -> str:
     """A class with its probability, for a title; None: the most probable."""
     label = inspection.label(label)
     name = plain_label(inspection.class_names[label], most=2 * TITLE_WIDTH)
-    return fill(f"{name}  ({inspection.probabilities[label]:.0%})", TITLE_WIDTH)
+    return fill(f"{name}  ({inspection.probabilities[label]:.1%})", TITLE_WIDTH)
 
 
 def heads_shown(inspection: ClipInspection, head: int | None) -> str:
