@@ -158,7 +158,8 @@ def frame_axes(ax: Axes, layout: Layout, edges: Tensor, *, directed: bool = Fals
         # Half a segment on both sides, as a film strip above has it.
         ax.set_xlim(layout.low[0] - 0.5, layout.high[0] + 0.5)
         ax.spines[["left", "right", "top"]].set_visible(False)
-        ax.set_xticks(layout.places[:: -(-len(layout.places) // MOST_TICKS) or 1, 0].tolist())
+        shown = ticks(len(layout.places))
+        ax.set_xticks(layout.places[shown.start : shown.stop : shown.step, 0].tolist())
         ax.tick_params(labelsize="small")
         return
     (left, top), (right, bottom) = layout.low, layout.high
@@ -169,6 +170,11 @@ def frame_axes(ax: Axes, layout: Layout, edges: Tensor, *, directed: bool = Fals
     ax.set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
     if layout.times:
         _frame_frames(ax, layout, edges)
+
+
+def ticks(count: int) -> range:
+    """As many of so many places as there is room for labels."""
+    return range(0, count, -(-count // MOST_TICKS) or 1)
 
 
 def _frame_frames(ax: Axes, layout: Layout, edges: Tensor) -> None:

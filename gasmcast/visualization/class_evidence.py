@@ -11,6 +11,7 @@ from gasmcast.visualization.inspected import Video, inspected, named
 from gasmcast.visualization.panels import (
     draw_film_strip,
     draw_segment_bars,
+    film_height,
     overlay_patches,
     sign_colors,
 )
@@ -56,7 +57,8 @@ def visualize_class_evidence(
     inspection = inspected(model, video, save_path, classes=(label, against))
     evidence = inspection.evidence(label, against)
     frames = inspection.frames
-    figure = new_figure(figsize=(11, 5))
+    film_share = 8 * film_height(frames, len(evidence.segments))
+    figure = new_figure(figsize=(11, 4.4 + 0.6 * film_share))
     left, right = figure.add_gridspec(1, 2)
     unit = "logit" if against is None else "logit difference"
     ax = figure.add_subplot(left)
@@ -68,7 +70,7 @@ def visualize_class_evidence(
         signed=True,
     )
     ax.set_title(f"patches, sum {_signed(evidence.patches.sum())}", fontsize="medium")
-    panels = right.subgridspec(3, 1, height_ratios=(1, 2.4, 1.8))
+    panels = right.subgridspec(3, 1, height_ratios=(film_share, 2.4, 1.8))
     film = figure.add_subplot(panels[0])
     draw_film_strip(frames, len(evidence.segments), film)
     film.set_title(f"segments, sum {_signed(evidence.segments.sum())}", fontsize="medium")

@@ -13,9 +13,15 @@ from gasmcast.explanation import ClipInspection
 from gasmcast.explanation.inspection import check_head
 from gasmcast.graphs import EdgeRule, draw_graph
 from gasmcast.graphs.edge_values import value_bar, value_colors
+from gasmcast.graphs.layout import ticks
 from gasmcast.visualization.canvas import new_figure, save
 from gasmcast.visualization.inspected import Video, heads_shown, inspected, named
-from gasmcast.visualization.panels import add_overlay_bar, draw_film_strip, overlay_patches
+from gasmcast.visualization.panels import (
+    add_overlay_bar,
+    draw_film_strip,
+    film_height,
+    overlay_patches,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +67,8 @@ def visualize_graph_attention(
     figure = new_figure(figsize=(12, 10.4))
     # One grid, so that the panels of all rows are equally wide and stand below each other.
     figure.get_layout_engine().set(wspace=0.03)
-    panels = figure.add_gridspec(3, 3, height_ratios=(3.9, 0.5, 3.1))
+    film = 3.9 * film_height(inspection.frames, inspection.temporal.num_nodes)  # inches, about
+    panels = figure.add_gridspec(3, 3, height_ratios=(3.9, film, 3.6 - film))
     top = [figure.add_subplot(panels[0, column]) for column in range(3)]
     columns = [[figure.add_subplot(panels[row, column]) for row in (1, 2)] for column in (0, 1)]
     square = figure.add_subplot(panels[1:, 2])
@@ -145,8 +152,7 @@ def _draw_temporal(
     square.patch.set(hatch="////", edgecolor="#bbbbbb", facecolor="white")
     heat = square.imshow(matrix.numpy(), cmap=value_colors(signed=False), vmin=0)
     square.set(xlabel="attended segment", ylabel="attending segment", anchor="N")
-    square.set_xticks(range(temporal.num_nodes))
-    square.set_yticks(range(temporal.num_nodes))
+    square.set(xticks=ticks(temporal.num_nodes), yticks=ticks(temporal.num_nodes))
     square.tick_params(labelsize="small")
     missing = " (hatched: no edge)" if matrix.isnan().any() else ""
     square.set_title(f"the same as a matrix{missing}", fontsize="medium")

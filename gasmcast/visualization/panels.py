@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gasmcast.graphs.edge_values import value_bar, value_colors
-from gasmcast.graphs.layout import as_picture
+from gasmcast.graphs.layout import as_picture, ticks
 from gasmcast.video import segment_indices
 from gasmcast.visualization.canvas import new_axes
 
@@ -117,7 +117,8 @@ def draw_film_strip(clip: Tensor, num_segments: int, ax: Axes | None = None) -> 
     """The middle frame of each segment, side by side, at the x positions 0 to S - 1.
 
     The frames keep their shape. So that they stand over the bars or the arcs of other axes of the
-    same width, these axes must be high enough: a frame is about as wide as the axes by S.
+    same width, these axes must be high enough: a frame is about as wide as the axes by S, so they
+    need 1/S of their width for square frames.
 
     Args:
         clip: [T, 3, H, W], RGB, uint8 or float in [0, 1].
@@ -148,6 +149,11 @@ def draw_film_strip(clip: Tensor, num_segments: int, ax: Axes | None = None) -> 
     ax.set(xlim=(-0.5, num_segments - 0.5), ylim=(0.94 * aspect, 0), aspect="equal", anchor="S")
     ax.set_axis_off()
     return drawn
+
+
+def film_height(clip: Tensor, num_segments: int) -> float:
+    """How high the axes of a film strip must be, in their widths; a single frame may be smaller."""
+    return min(clip.size(-2) / clip.size(-1) / num_segments, 0.5)
 
 
 def draw_segment_bars(
@@ -191,7 +197,7 @@ def draw_segment_bars(
         ax.axhline(0.0, color="black", lw=0.8)
     else:
         ax.axhline(float(values.mean()), color=NOTE, lw=0.8, ls="--")
-    ax.set_xticks(range(num_segments))
+    ax.set_xticks(ticks(num_segments))
     ax.set_xlabel("segment", fontsize="small")
     ax.tick_params(labelsize="small")
     ax.spines[["top", "right"]].set_visible(False)

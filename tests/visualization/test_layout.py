@@ -139,6 +139,31 @@ def test_the_graph_figure_is_balanced(figures):
         assert over.x1 == pytest.approx(under.x1, abs=0.02 * figure.bbox.width)
 
 
+@pytest.mark.parametrize("num_frames", [4, 8, 64])  # two, four and 32 segments
+def test_frames_stand_over_their_nodes_however_many_there_are(num_frames):
+    torch.manual_seed(0)
+    frames = torch.rand(num_frames, 3, IMAGE_SIZE, IMAGE_SIZE)
+    seen = inspect_clip(small_model(num_frames=num_frames), frames)
+    segments = seen.temporal.num_nodes
+    for draw in (
+        visualize_graph_attention,
+        visualize_cross_attention_layers,
+        visualize_class_evidence,
+    ):
+        figure = draw(None, seen)
+        figure.draw_without_rendering()
+        films = [place for place, ax in enumerate(figure.axes) if ax.images and not ax.axison]
+        for place in films:
+            film, below = figure.axes[place : place + 2]
+            centers = [sum(image.get_extent()[:2]) / 2 for image in film.images]
+            # Within a sixth of a segment.
+            near = below.get_window_extent().width / segments / 6
+            assert middles(film, centers) == pytest.approx(
+                middles(below, range(segments)), abs=near
+            )
+            assert len(below.get_xticks()) <= 16
+
+
 def test_no_text_lies_on_another(figures):
     for figure in figures.values():
         figure.draw_without_rendering()
