@@ -130,11 +130,12 @@ def own_figure(seen: ClipInspection) -> Figure:
     draw_graph(seen.spatial, frame, ax, edge_values=values, node=patch, colorbar="attention")
     ax.set_title(f"what patch {patch} takes from patches", fontsize="medium")
     ax = figure.add_subplot(middle)
-    overlay_patches(ax, frame, attention.view(seen.grid_size), "attention (line: even)")
+    attention = attention.view(seen.grid_size)
+    overlay_patches(frame, attention, ax, colorbar="attention (line: even)")
     ax.set_title(f"what segment {segment} takes from patches", fontsize="medium")
     film, bars = right.subgridspec(2, 1, height_ratios=(1, 4)).subplots()
-    draw_film_strip(film, seen.frames, len(back))
-    draw_segment_bars(bars, back)
+    draw_film_strip(seen.frames, len(back), film)
+    draw_segment_bars(back, bars)
     film.set_title(f"what patch {patch} takes from segments", fontsize="medium")
     return figure
 

@@ -231,14 +231,14 @@ def draw(
         draw_graph(graph, frame, left, colorbar="value of the edge", **drawn)
         left.set_title(f"the {len(chosen)} strongest edges", fontsize="medium")
         nodes = values.nodes.view(inspection.grid_size)
-        overlay_patches(right, frame, nodes, "value of the patch", signed=signed)
+        overlay_patches(frame, nodes, right, colorbar="value of the patch", signed=signed)
         right.set_title("all patches", fontsize="medium")
         return
     film, arcs, bars = axes = figure.subplots(3, 1, height_ratios=(1, 2.2, 1.2))
-    draw_film_strip(film, inspection.frames, graph.num_nodes)
+    draw_film_strip(inspection.frames, graph.num_nodes, film)
     draw_graph(graph, ax=arcs, **drawn)
     arcs.set_title("above: from earlier segments; below: from later", fontsize="small")
-    draw_segment_bars(bars, values.nodes, signed=signed)
+    draw_segment_bars(values.nodes, bars, signed=signed)
     bars.set_ylabel("value of\nthe segment", fontsize="small")
     # Beside all three, so that they stay as wide as each other.
     figure.colorbar(arcs.collections[0], ax=list(axes), shrink=0.7, label="value of the edge")

@@ -182,8 +182,10 @@ def draw_clip(seen: dict[str, ClipInspection], on_object: Tensor) -> Figure:
         frame = inspection.frames[len(inspection.frames) // 2]
         grid, central = inspection.grid_size, centralities(inspection)
         received = "attention received"
-        overlay_patches(axes[0], frame, central[received].view(grid), received)
-        overlay_patches(axes[1], frame, central[EVIDENCE].view(grid), EVIDENCE, signed=True)
+        overlay_patches(frame, central[received].view(grid), axes[0], colorbar=received)
+        overlay_patches(
+            frame, central[EVIDENCE].view(grid), axes[1], colorbar=EVIDENCE, signed=True
+        )
         for ax, weight in zip(axes[2:], ("similarity", "attention"), strict=True):
             label = communities(inspection, weight).view(grid) % len(COLORS)
             ax.imshow(label.numpy(), cmap=ListedColormap(COLORS), vmin=0, vmax=len(COLORS) - 1)

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # The palette of Okabe and Ito, told apart by colour-blind readers too. An edge of several rules is
-# striped in their colours.
+# striped in their colours; in stripes, the orange of SIMILAR and green would look alike to many, so
+# WINDOW, with which a model's graph over time has it, is blue.
 RULE_COLORS = {
     EdgeRule.ADJACENT: "#0072b2",
     EdgeRule.SIMILAR: "#d55e00",
-    EdgeRule.WINDOW: "#009e73",
-    EdgeRule.NEAREST: "#56b4e9",
+    EdgeRule.WINDOW: "#56b4e9",
+    EdgeRule.NEAREST: "#009e73",
     EdgeRule.FILLED: "#e69f00",
     EdgeRule.TREE: "#000000",
     EdgeRule.OTHER: "#cc79a7",

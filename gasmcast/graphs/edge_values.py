@@ -12,6 +12,8 @@ from gasmcast.graphs.thinning import rank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Colormap
 
 MOST_WIDTH = 3.5  # points, of the line of the largest value
@@ -28,6 +30,24 @@ def value_colors(*, signed: bool) -> Colormap:
         return mpl.colormaps["RdBu_r"]
     # Without the palest quarter, which neither white paper nor a bright frame sets off.
     return ListedColormap(mpl.colormaps["YlOrRd"](torch.linspace(0.25, 1, 256).numpy()))
+
+
+def value_bar(
+    drawn: ScalarMappable, ax: Axes | list[Axes], label: str, *, points_below: float | None = None
+) -> Colorbar:
+    """A colour bar beside one or several axes; or so far below one, whose size it leaves alone."""
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = drawn.axes.figure
+    if points_below is None:
+        bar = figure.colorbar(drawn, ax=ax, shrink=0.8, pad=0.02)
+    else:
+        below = ScaledTranslation(0, -points_below / 72, figure.dpi_scale_trans)
+        place = ax.inset_axes((0.05, -0.035, 0.9, 0.035), transform=ax.transAxes + below)
+        bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
+    bar.set_label(label, fontsize="small")
+    bar.ax.tick_params(labelsize="small")
+    return bar
 
 
 def draw_values(
@@ -101,9 +121,7 @@ def draw_values(
         zorder=4,
     )
     if colorbar is not None:
-        bar = ax.figure.colorbar(drawing, ax=ax, shrink=0.8, pad=0.02)
-        bar.set_label(colorbar, fontsize="small")
-        bar.ax.tick_params(labelsize="small")
+        value_bar(drawing, ax, colorbar)
     return edges
 
 

@@ -99,18 +99,23 @@ def show_images(ax: Axes, image: Tensor, layout: Layout, *, grey: bool = False) 
     if layout.flat:
         return
     for number, picture in enumerate(image if layout.times else image.unsqueeze(0)):
-        picture = picture.detach().cpu().permute(1, 2, 0)
-        picture = (picture.float() if picture.is_floating_point() else picture).numpy()
+        shown = as_picture(picture)
         left = number * layout.step - 0.5
         style = {
             "extent": (left, left + layout.high[0] + 1, layout.high[1] + 0.5, -0.5),
             "interpolation": "bilinear",
         }
         if grey:
-            most = 1 if picture.dtype.kind == "f" else 255
-            ax.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=most, **style)
+            ax.imshow(shown.mean(dim=2).numpy(), cmap="gray", vmin=0, vmax=1, **style)
         else:
-            ax.imshow(picture, **style)
+            ax.imshow(shown.numpy(), **style)
+
+
+def as_picture(image: Tensor) -> Tensor:
+    """An image [3, H, W], uint8 or float in [0, 1], as float [H, W, 3] on the CPU."""
+    scale = 1 if image.is_floating_point() else 255
+    # Resizing can leave the range by a rounding, of which matplotlib would warn.
+    return (image.detach().float().cpu() / scale).clamp(0, 1).permute(1, 2, 0)
 
 
 def join(layout: Layout, edges: Tensor, *, directed: bool = False) -> tuple[list, bool]:
@@ -153,7 +158,8 @@ def frame_axes(ax: Axes, layout: Layout, edges: Tensor, *, directed: bool = Fals
         # Half a segment on both sides, as a film strip above has it.
         ax.set_xlim(layout.low[0] - 0.5, layout.high[0] + 0.5)
         ax.spines[["left", "right", "top"]].set_visible(False)
-        ax.set_xticks(layout.places[:: -(-len(layout.places) // MOST_TICKS) or 1, 0].tolist())
+        shown = ticks(len(layout.places))
+        ax.set_xticks(layout.places[shown.start : shown.stop : shown.step, 0].tolist())
         ax.tick_params(labelsize="small")
         return
     (left, top), (right, bottom) = layout.low, layout.high
@@ -164,6 +170,11 @@ def frame_axes(ax: Axes, layout: Layout, edges: Tensor, *, directed: bool = Fals
     ax.set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
     if layout.times:
         _frame_frames(ax, layout, edges)
+
+
+def ticks(count: int) -> range:
+    """As many of so many places as there is room for labels."""
+    return range(0, count, -(-count // MOST_TICKS) or 1)
 
 
 def _frame_frames(ax: Axes, layout: Layout, edges: Tensor) -> None:

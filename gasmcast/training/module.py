@@ -151,9 +151,9 @@ class ActionRecognition(LightningModule):
             probabilities, label = self._probabilities(batch), batch["label"]
             self.validation_top1.update(probabilities, label)
             least = torch.finfo(probabilities.dtype).tiny  # log(0) would hide all other videos
-            self.validation_loss.update(
-                F.nll_loss(probabilities.clamp_min(least).log(), label), weight=len(label)
-            )
+            loss = F.nll_loss(probabilities.clamp_min(least).log(), label)
+            # MeanMetric leaves nan out: the mean would look as if all were well.
+            self.validation_loss.update(loss.nan_to_num(nan=torch.inf), weight=len(label))
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Note what each video was taken for."""

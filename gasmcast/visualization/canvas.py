@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gasmcast.whole_file import whole_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 150
@@ -26,6 +27,11 @@ def new_figure(figsize: tuple[float, float]) -> Figure:
     figure = Figure(figsize=figsize, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def new_axes(figsize: tuple[float, float]) -> Axes:
+    """The axes of such a figure; ``ax.figure`` is the figure."""
+    return new_figure(figsize).add_subplot()
 
 
 def check_figure_path(save_path: str | PathLike | None) -> None:

@@ -7,7 +7,7 @@ from os import PathLike
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from gasmcast.visualization.canvas import check_figure_path, new_figure, save
+from gasmcast.visualization.canvas import check_figure_path, new_axes, save
 from gasmcast.visualization.labels import plain_label
 from gasmcast.visualization.run_files import ClassCount, read_class_counts
 
@@ -40,13 +40,12 @@ def visualize_class_accuracy(
     """
     check_figure_path(save_path)
     results = read_class_counts(run)
-    rows = len(_rows(results))
-    figure = new_figure(figsize=(8.6, 1.3 + 0.24 * max(rows, 3)))
-    _draw(figure.add_subplot(), results)
-    return save(figure, save_path)
+    ax = new_axes(_size(results))
+    _draw(ax, results)
+    return save(ax.figure, save_path)
 
 
-def draw_class_accuracy(ax: Axes, run: str | PathLike) -> BarContainer:
+def draw_class_accuracy(run: str | PathLike, ax: Axes | None = None) -> BarContainer:
     """A bar for each class: the share of its videos that were named right, best first.
 
     The number of videos stands behind the name. The whiskers are the 95 % interval of
@@ -56,8 +55,8 @@ def draw_class_accuracy(ax: Axes, run: str | PathLike) -> BarContainer:
     shown.
 
     Args:
-        ax: Where to draw.
         run: Folder of a training run that has ended, or of an evaluation.
+        ax: Where to draw; a new figure by default.
 
     Returns:
         The bars of the classes that have videos, from the top, with their whiskers.
@@ -66,7 +65,8 @@ def draw_class_accuracy(ax: Axes, run: str | PathLike) -> BarContainer:
         OSError: There is no ``per_class.csv``.
         ValueError: It is damaged or empty.
     """
-    return _draw(ax, read_class_counts(run))
+    results = read_class_counts(run)
+    return _draw(ax or new_axes(_size(results)), results)
 
 
 def wilson_interval(right: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -106,6 +106,10 @@ def wilson_interval(right: int, total: int, confidence: float = 0.95) -> tuple[f
     low = min((center - reach) / (1 + spread), share) if right else 0.0
     high = max((center + reach) / (1 + spread), share) if right < total else 1.0
     return low, high
+
+
+def _size(results: list[ClassCount]) -> tuple[float, float]:
+    return 8.6, 1.3 + 0.24 * max(len(_rows(results)), 3)
 
 
 def _draw(ax: Axes, results: list[ClassCount]) -> BarContainer:

@@ -6,10 +6,15 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from gasmcast.explanation import ClassEvidence, ClipInspection
-from gasmcast.graphs.edge_values import value_colors
 from gasmcast.visualization.canvas import new_figure, save
 from gasmcast.visualization.inspected import Video, inspected, named
-from gasmcast.visualization.panels import draw_film_strip, draw_segment_bars, overlay_patches
+from gasmcast.visualization.panels import (
+    draw_film_strip,
+    draw_segment_bars,
+    film_height,
+    overlay_patches,
+    sign_colors,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,24 +57,25 @@ def visualize_class_evidence(
     inspection = inspected(model, video, save_path, classes=(label, against))
     evidence = inspection.evidence(label, against)
     frames = inspection.frames
-    figure = new_figure(figsize=(11, 5))
+    film_share = 8 * film_height(frames, len(evidence.segments))
+    figure = new_figure(figsize=(11, 4.4 + 0.6 * film_share))
     left, right = figure.add_gridspec(1, 2)
     unit = "logit" if against is None else "logit difference"
     ax = figure.add_subplot(left)
     overlay_patches(
-        ax,
         frames[len(frames) // 2],
         evidence.patches.view(inspection.grid_size),
-        f"part of the {unit}",
+        ax,
+        colorbar=f"part of the {unit}",
         signed=True,
     )
     ax.set_title(f"patches, sum {_signed(evidence.patches.sum())}", fontsize="medium")
-    panels = right.subgridspec(3, 1, height_ratios=(1, 2.4, 1.8))
+    panels = right.subgridspec(3, 1, height_ratios=(film_share, 2.4, 1.8))
     film = figure.add_subplot(panels[0])
-    draw_film_strip(film, frames, len(evidence.segments))
+    draw_film_strip(frames, len(evidence.segments), film)
     film.set_title(f"segments, sum {_signed(evidence.segments.sum())}", fontsize="medium")
     bars = figure.add_subplot(panels[1])
-    draw_segment_bars(bars, evidence.segments, signed=True)
+    draw_segment_bars(evidence.segments, bars, signed=True)
     bars.set_ylabel(f"part of the\n{unit}", fontsize="small")
     _draw_sum(figure.add_subplot(panels[2]), evidence, unit)
     figure.suptitle(_title(inspection, label, against))
@@ -81,10 +87,9 @@ def _draw_sum(ax: Axes, evidence: ClassEvidence, unit: str) -> None:
     parts = [float(evidence.patches.sum()), float(evidence.segments.sum()), evidence.bias]
     starts = [sum(parts[:number]) for number in range(len(parts))]
     total = sum(parts)
-    colors = value_colors(signed=True)
     names = ["patches", "segments", "bias", unit]
     widths, lefts = [*parts, total], [*starts, 0.0]
-    shades = [*(colors(0.88 if part >= 0 else 0.12) for part in parts), "#444444"]
+    shades = [*sign_colors(parts), "#444444"]
     bars = ax.barh(range(len(names)), widths, left=lefts, color=shades, height=0.7)
     ax.bar_label(bars, [_signed(width) for width in widths], padding=4, fontsize="small")
     ax.axvline(0.0, color="black", lw=0.8)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from gasmcast.visualization.canvas import check_figure_path, new_figure, save
+from gasmcast.visualization.canvas import check_figure_path, new_axes, new_figure, save
 from gasmcast.visualization.labels import plain_label
 from gasmcast.visualization.run_files import Confusion, read_confusion
 
@@ -61,7 +61,7 @@ def visualize_confusion_matrix(
     return save(figure, save_path)
 
 
-def draw_confusion_matrix(ax: Axes, run: str | PathLike) -> AxesImage:
+def draw_confusion_matrix(run: str | PathLike, ax: Axes | None = None) -> AxesImage:
     """Videos of each class (row) by the class they were named (column), as shares of the row.
 
     Classes are in their order in the model, numbered from 0, as in labels. Up to 20 classes, cells
@@ -70,8 +70,8 @@ def draw_confusion_matrix(ax: Axes, run: str | PathLike) -> AxesImage:
     has no shares: its row is grey.
 
     Args:
-        ax: Where to draw.
         run: Folder of a training run that has ended, or of an evaluation.
+        ax: Where to draw; a new figure by default.
 
     Returns:
         The drawn matrix, [K, K], each row that has videos summing to 1.
@@ -80,7 +80,8 @@ def draw_confusion_matrix(ax: Axes, run: str | PathLike) -> AxesImage:
         OSError: There is no ``confusion_matrix.csv``.
         ValueError: It is damaged or empty.
     """
-    return _draw(ax, read_confusion(run))
+    confusion = read_confusion(run)
+    return _draw(ax or new_axes((8, 6)), confusion)
 
 
 def most_confused(counts: Tensor, most: int) -> list[tuple[int, int, int]]:

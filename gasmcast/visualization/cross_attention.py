@@ -16,6 +16,7 @@ from gasmcast.visualization.panels import (
     add_overlay_bar,
     draw_film_strip,
     draw_segment_bars,
+    film_height,
     overlay_patches,
 )
 
@@ -60,18 +61,19 @@ def visualize_cross_attention_layers(
     even_patch, even_segment = 1 / on_patches.size(1), 1 / on_segments.size(1)
     patch_limits = (0.0, max(float(on_patches.max()), 2 * even_patch))
     segment_limits = (0.0, max(float(on_segments.max()), even_segment) * 1.15)
-    figure = new_figure(figsize=(11, 5.7))
-    panels = figure.add_gridspec(3, len(LAYERS), height_ratios=(5, 0.75, 1.5))
+    film = 6 * film_height(clip, on_segments.size(1))
+    figure = new_figure(figsize=(11, 5.2 + 0.65 * film))
+    panels = figure.add_gridspec(3, len(LAYERS), height_ratios=(5, film, 1.5))
     maps = []
     for column, layer in enumerate(LAYERS):
         ax = figure.add_subplot(panels[0, column])
         values = on_patches[column].view(inspection.grid_size)
-        heat = overlay_patches(ax, clip[len(clip) // 2], values, limits=patch_limits)
+        heat = overlay_patches(clip[len(clip) // 2], values, ax, limits=patch_limits)
         maps.append(ax)
         ax.set_title(f"layer {column + 1}: {layer}")
-        draw_film_strip(figure.add_subplot(panels[1, column]), clip, on_segments.size(1))
+        draw_film_strip(clip, on_segments.size(1), figure.add_subplot(panels[1, column]))
         bars = figure.add_subplot(panels[2, column])
-        draw_segment_bars(bars, on_segments[column], limits=segment_limits)
+        draw_segment_bars(on_segments[column], bars, limits=segment_limits)
         if column == 0:
             ax.set_ylabel("segments attend to patches")
             bars.set_ylabel("patches attend\nto segments")

@@ -10,11 +10,18 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from gasmcast.explanation import ClipInspection
+from gasmcast.explanation.inspection import check_head
 from gasmcast.graphs import EdgeRule, draw_graph
-from gasmcast.graphs.edge_values import value_colors
+from gasmcast.graphs.edge_values import value_bar, value_colors
+from gasmcast.graphs.layout import ticks
 from gasmcast.visualization.canvas import new_figure, save
 from gasmcast.visualization.inspected import Video, heads_shown, inspected, named
-from gasmcast.visualization.panels import draw_film_strip, overlay_patches
+from gasmcast.visualization.panels import (
+    add_overlay_bar,
+    draw_film_strip,
+    film_height,
+    overlay_patches,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,24 +64,46 @@ def visualize_graph_attention(
         ValueError: ``save_path`` ends in no picture format; there is no such head.
     """
     inspection = inspected(model, video, save_path, head=head)
-    figure = new_figure(figsize=(13.5, 9))
-    rows = figure.add_gridspec(2, 1, height_ratios=(1.25, 1))
-    top = rows[0].subgridspec(1, 3).subplots()
-    bottom = rows[1].subgridspec(2, 3, height_ratios=(1, 3.2))
+    figure = new_figure(figsize=(12, 10.4))
+    # One grid, so that the panels of all rows are equally wide and stand below each other.
+    figure.get_layout_engine().set(wspace=0.03)
+    film = 3.9 * film_height(inspection.frames, inspection.temporal.num_nodes)  # inches, about
+    panels = figure.add_gridspec(3, 3, height_ratios=(3.9, film, 3.6 - film))
+    top = [figure.add_subplot(panels[0, column]) for column in range(3)]
+    columns = [[figure.add_subplot(panels[row, column]) for row in (1, 2)] for column in (0, 1)]
+    square = figure.add_subplot(panels[1:, 2])
+    figure.draw_without_rendering()  # lays the panels out: legends look how wide theirs is
     _draw_spatial(top, inspection, head)
-    temporal = [[figure.add_subplot(bottom[row, column]) for row in (0, 1)] for column in (0, 1)]
-    _draw_temporal(temporal, figure.add_subplot(bottom[:, 2]), inspection, head)
+    _draw_temporal(columns, square, inspection, head)
     figure.suptitle(f"{named(inspection)}\ngraph attention, {heads_shown(inspection, head)}")
+    figure.draw_without_rendering()  # square panels settle at the second layout only
     return save(figure, save_path)
 
 
 def attention_received(graph: Data, head: int | None = None) -> Tensor:
-    """Attention each node receives from the others: [N], of one head or the mean over heads.
+    r"""Attention each node receives from the others.
 
-    Self-loops are left out, so the values sum to less than N.
+    .. math::
+        r_j = \sum_{i \ne j} \alpha_{ij}
+
+    with the attention that node i pays to node j along the edge from j to i. Self-loops are left
+    out, so the values sum to less than N.
+
+    Args:
+        graph: With ``attention`` [E, H].
+        head: Which head, from 0; None: the mean over heads.
+
+    Returns:
+        [N].
+
+    Raises:
+        ValueError: There is no such head.
     """
     source, target = graph.edge_index
-    weights = graph.attention.mean(dim=1) if head is None else graph.attention[:, head]
+    attention = graph.attention
+    if head is not None:
+        head = check_head(head, attention.size(1))
+    weights = attention.mean(dim=1) if head is None else attention[:, head]
     weights = weights.masked_fill(source == target, 0.0)
     return weights.new_zeros(graph.num_nodes).index_add_(0, source, weights)
 
@@ -89,22 +118,16 @@ def _draw_spatial(axes: list[Axes], inspection: ClipInspection, head: int | None
     far = bool((spatial.edge_rule == EdgeRule.SIMILAR).any())
     thinned = f"\nby similarity alone: each patch's {many}most similar" if far else "\n"
     by_rule.set_title(f"patches: {spatial.num_edges} edges by rule{thinned}", fontsize="medium")
-    draw_graph(
-        spatial,
-        frame,
-        by_attention,
-        top_k=most,
-        edge_values=inspection.graph_attention("spatial", head),
-        colorbar="attention (nodes: to itself)",
-    )
+    values = inspection.graph_attention("spatial", head)
+    draw_graph(spatial, frame, by_attention, top_k=most, edge_values=values)
+    lines = by_attention.collections[0]
+    value_bar(lines, by_attention, "attention (nodes: to itself)", points_below=9)
     by_attention.set_title(f"attention along edges\neach patch's {many}largest", fontsize="medium")
-    overlay_patches(
-        received,
-        frame,
-        attention_received(spatial, head).view(inspection.grid_size),
-        "sum over the other patches (line: mean)",
-    )
-    received.set_title("attention received\n", fontsize="medium")
+    values = attention_received(spatial, head)
+    heat = overlay_patches(frame, values.view(inspection.grid_size), received)
+    label = "sum over the other patches (line: mean)"
+    add_overlay_bar(heat, received, label, float(values.mean()), points_below=9)
+    received.set_title("attention received\nfrom the other patches", fontsize="medium")
 
 
 def _draw_temporal(
@@ -112,7 +135,7 @@ def _draw_temporal(
 ) -> None:
     temporal = inspection.temporal
     for film, _ in columns:
-        draw_film_strip(film, inspection.frames, temporal.num_nodes)
+        draw_film_strip(inspection.frames, temporal.num_nodes, film)
     (film, by_rule), (other_film, by_attention) = columns
     draw_graph(temporal, ax=by_rule, top_k=None)
     film.set_title(f"segments: {temporal.num_edges} edges by rule", fontsize="medium")
@@ -128,12 +151,9 @@ def _draw_temporal(
     matrix[target, source] = values
     square.patch.set(hatch="////", edgecolor="#bbbbbb", facecolor="white")
     heat = square.imshow(matrix.numpy(), cmap=value_colors(signed=False), vmin=0)
-    square.set(xlabel="attended segment", ylabel="attending segment")
-    square.set_xticks(range(temporal.num_nodes))
-    square.set_yticks(range(temporal.num_nodes))
+    square.set(xlabel="attended segment", ylabel="attending segment", anchor="N")
+    square.set(xticks=ticks(temporal.num_nodes), yticks=ticks(temporal.num_nodes))
     square.tick_params(labelsize="small")
     missing = " (hatched: no edge)" if matrix.isnan().any() else ""
     square.set_title(f"the same as a matrix{missing}", fontsize="medium")
-    bar = square.figure.colorbar(heat, ax=square, shrink=0.9, pad=0.02)
-    bar.set_label("attention (both panels; nodes: to itself)", fontsize="small")
-    bar.ax.tick_params(labelsize="small")
+    value_bar(heat, square, "attention (both panels; nodes: to itself)", points_below=36)

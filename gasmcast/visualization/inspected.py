@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gasmcast.model import TemporalCrossAttentionModel
 
 Video = str | PathLike | VideoClip | Tensor | ClipInspection
-TITLE_WIDTH = 100  # letters
+TITLE_WIDTH = 86  # letters
 
 
 def inspected(
@@ -56,11 +56,13 @@ def named(inspection: ClipInspection, label: int | None = None) -> str:
     """A class with its probability, for a title; None: the most probable."""
     label = inspection.label(label)
     name = plain_label(inspection.class_names[label], most=2 * TITLE_WIDTH)
-    return fill(f"{name}  ({inspection.probabilities[label]:.0%})", TITLE_WIDTH)
+    return fill(f"{name}  ({inspection.probabilities[label]:.1%})", TITLE_WIDTH)
 
 
 def heads_shown(inspection: ClipInspection, head: int | None) -> str:
     """Whether a figure shows the mean over heads or one of them."""
+    if inspection.num_heads == 1:
+        return "its one head"
     if head is None:
         return f"mean of {inspection.num_heads} heads"
     return f"head {head} of 0 to {inspection.num_heads - 1}"

@@ -15,8 +15,10 @@ from gasmcast.graphs import EdgeRule
 from gasmcast.graphs.drawing import NO_RULE_COLOR, RULE_COLORS
 from gasmcast.graphs.inspect import measures
 from gasmcast.video import segment_indices
+from gasmcast.visualization.panels import overlay_colors, sign_colors
 
 TOP = 5
+COLOR_STEPS = 65  # an odd number has a middle
 JPEG_QUALITY = 88  # 16 frames of 224 px: some 0.3 MB of a real clip, 0.8 MB of noise
 BYTES = {torch.float32: "float32", torch.int32: "int32"}
 
@@ -59,6 +61,25 @@ def rule_data() -> list[dict]:
     return [
         {"bit": int(rule), "name": rule.label, "color": RULE_COLORS.get(rule, NO_RULE_COLOR)}
         for rule in EdgeRule
+    ]
+
+
+def color_data() -> dict:
+    """Colours of the figures: red, green, blue in 0 to 255, with the opacity of overlays."""
+    below, above = ([round(255 * part) for part in color[:3]] for color in sign_colors([-1, 1]))
+    return {
+        "plain": _steps(signed=False),
+        "signed": _steps(signed=True),
+        "below": below,
+        "above": above,
+        "no_rule": NO_RULE_COLOR,
+    }
+
+
+def _steps(*, signed: bool) -> list[list[float]]:
+    return [
+        [*(round(255 * part) for part in color), round(opacity, 3)]
+        for *color, opacity in overlay_colors(COLOR_STEPS, signed=signed).tolist()
     ]
 
 

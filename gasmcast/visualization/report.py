@@ -15,7 +15,7 @@ from gasmcast.explanation import ClipInspection, inspect_clip
 from gasmcast.explanation.inspection import class_names_of, find_class
 from gasmcast.video import VideoClip, VideoReadError
 from gasmcast.visualization.canvas import check_path
-from gasmcast.visualization.page_data import clip_data, rule_data
+from gasmcast.visualization.page_data import clip_data, color_data, rule_data
 from gasmcast.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def write_report(
             raise ValueError(f"the logits of {title!r} are not finite: {seen.logits.tolist()}")
         # Encoded one by one: many clips do not have to fit in memory as tensors.
         clips.append(clip_data(seen, title, truth))
-    html = _page({"clips": clips, "rules": rule_data()})
+    html = _page({"clips": clips, "rules": rule_data(), "colors": color_data()})
     with whole_file(path) as file:
         file.write(html.encode())
     return path

@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gasmcast.visualization.canvas import check_figure_path, new_figure, save
+from gasmcast.visualization.canvas import check_figure_path, new_axes, new_figure, save
 from gasmcast.visualization.labels import plain_label
 from gasmcast.visualization.run_log import RunLog, read_log
 
@@ -69,7 +69,7 @@ def visualize_training_curves(runs: Runs, save_path: str | PathLike | None = Non
     return save(figure, save_path)
 
 
-def draw_training_curve(ax: Axes, runs: Runs, measure: Measure) -> list[Line2D]:
+def draw_training_curve(runs: Runs, measure: Measure, ax: Axes | None = None) -> list[Line2D]:
     """One measure of one training run, or of several, as its log has it.
 
     Nothing is smoothed. ``"loss"`` shows the loss of the single batches that were logged, faint,
@@ -86,9 +86,9 @@ def draw_training_curve(ax: Axes, runs: Runs, measure: Measure) -> list[Line2D]:
     accuracy of training is that of the part since.
 
     Args:
-        ax: Where to draw.
         runs: Folder of a run, finished or not; or several folders.
         measure: ``"loss"``, ``"top1"`` or ``"learning_rate"``.
+        ax: Where to draw; a new figure by default.
 
     Returns:
         The lines, their ``gid`` saying what each shows: ``"training, single batches"``,
@@ -100,7 +100,8 @@ def draw_training_curve(ax: Axes, runs: Runs, measure: Measure) -> list[Line2D]:
     """
     if measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}")
-    return _draw(ax, _read(runs), measure)
+    logs = _read(runs)
+    return _draw(ax or new_axes((4.5, 3.6)), logs, measure)
 
 
 def run_names(runs: Sequence[str | PathLike]) -> list[str]:

@@ -70,6 +70,12 @@ def test_validation_loss_is_plain_cross_entropy_over_all_videos(module):
         module.validation_step(batch(2), 0)
     module.on_validation_epoch_end()
     assert 40 < float(logged["validation_loss"]) < 50  # a probability of 0 hides no other video
+    module.validation_step(batch(3), 0)
+    with torch.no_grad():
+        module.model.classifier.bias.fill_(torch.nan)
+        module.validation_step(batch(1), 1)
+    module.on_validation_epoch_end()
+    assert float(logged["validation_loss"]) == torch.inf  # not the mean of the others
 
 
 def test_a_batch_without_readable_clips_trains_nothing(module):

@@ -85,7 +85,7 @@ def test_title_is_the_prediction(draw, model, video):
     probabilities, _ = run(model, load_clip(model, video))
     label = int(probabilities.argmax())
     title = draw(model, video).get_suptitle().splitlines()[0].removeprefix("evidence for ")
-    assert title == f"{model.class_names[label]}  ({probabilities[label]:.0%})".replace("$", r"\$")
+    assert title == f"{model.class_names[label]}  ({probabilities[label]:.1%})".replace("$", r"\$")
 
 
 @pytest.mark.parametrize("head", [None, 0, 3])
@@ -148,6 +148,12 @@ def test_drawn_graph_attention_is_the_attention(head, model, clip):
     assert lines.get_clim() == nodes.get_clim() == pytest.approx(heat.get_clim())  # one colour bar
 
 
+def test_attention_received_of_no_head(seen):
+    for head in (4, -1):
+        with pytest.raises(ValueError, match=f"head must be None or 0 to 3, got {head}"):
+            attention_received(seen.spatial, head)
+
+
 @pytest.mark.parametrize(("label", "against"), [(None, None), ("drop", None), (1, "turn")])
 def test_drawn_evidence_adds_up_to_the_logit(label, against, model, clip, seen):
     model.eval()
@@ -181,7 +187,7 @@ def test_drawn_evidence_adds_up_to_the_logit(label, against, model, clip, seen):
 
 def test_the_title_of_evidence_names_both_classes(seen):
     title = visualize_class_evidence(None, seen, label="drop", against="turn").get_suptitle()
-    _, drop, turn = (f"{probability:.0%}" for probability in seen.probabilities.tolist())
+    _, drop, turn = (f"{probability:.1%}" for probability in seen.probabilities.tolist())
     assert title == f"evidence for drop  ({drop})\nrather than turn  ({turn})"
 
 

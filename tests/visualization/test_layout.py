@@ -61,7 +61,7 @@ def columns(figures):
 )
 def test_film_strip_shows_the_middle_frame_of_each_segment(num_frames, num_segments, middles):
     ax = Figure().add_subplot()
-    draw_film_strip(ax, counting_clip(num_frames, (6, 10)), num_segments)
+    draw_film_strip(counting_clip(num_frames, (6, 10)), num_segments, ax)
     assert [shown_frame(image) for image in ax.images] == middles
     for position, image in enumerate(ax.images):  # from left to right, each at its segment
         left, right, *_ = image.get_extent()
@@ -125,6 +125,43 @@ def test_frames_stand_over_their_bars_and_nodes(figures):
                 assert over == pytest.approx(middles(below, stands), abs=1.0)
                 assert film.get_window_extent().y0 > below.get_window_extent().y1
     assert films == 6  # three layers, two temporal graphs, evidence
+
+
+def test_the_graph_figure_is_balanced(figures):
+    figure = figures["graphs"]
+    figure.draw_without_rendering()
+    top = [ax.get_window_extent() for ax in figure.axes[:3]]
+    below = [ax.get_window_extent() for ax in (figure.axes[4], figure.axes[6], figure.axes[7])]
+    for box in top[1:]:
+        assert (box.y0, box.y1, box.width) == pytest.approx((top[0].y0, top[0].y1, top[0].width))
+    for over, under in zip(top, below, strict=True):
+        assert over.x0 == pytest.approx(under.x0, abs=0.02 * figure.bbox.width)
+        assert over.x1 == pytest.approx(under.x1, abs=0.02 * figure.bbox.width)
+
+
+@pytest.mark.parametrize("num_frames", [4, 8, 64])  # two, four and 32 segments
+def test_frames_stand_over_their_nodes_however_many_there_are(num_frames):
+    torch.manual_seed(0)
+    frames = torch.rand(num_frames, 3, IMAGE_SIZE, IMAGE_SIZE)
+    seen = inspect_clip(small_model(num_frames=num_frames), frames)
+    segments = seen.temporal.num_nodes
+    for draw in (
+        visualize_graph_attention,
+        visualize_cross_attention_layers,
+        visualize_class_evidence,
+    ):
+        figure = draw(None, seen)
+        figure.draw_without_rendering()
+        films = [place for place, ax in enumerate(figure.axes) if ax.images and not ax.axison]
+        for place in films:
+            film, below = figure.axes[place : place + 2]
+            centers = [sum(image.get_extent()[:2]) / 2 for image in film.images]
+            # Within a sixth of a segment.
+            near = below.get_window_extent().width / segments / 6
+            assert middles(film, centers) == pytest.approx(
+                middles(below, range(segments)), abs=near
+            )
+            assert len(below.get_xticks()) <= 16
 
 
 def test_no_text_lies_on_another(figures):

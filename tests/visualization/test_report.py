@@ -16,6 +16,7 @@ from gasmcast import VideoReadError, render_clip, write_report
 from gasmcast.explanation import inspect_clip
 from gasmcast.graphs import EdgeRule
 from gasmcast.graphs.inspect import measures
+from gasmcast.visualization import draw_segment_bars, overlay_patches
 from small import IMAGE_SIZE, small_model
 from visualization.inspections import full_size, seen_by_small_model
 
@@ -101,6 +102,22 @@ def test_rules_have_the_colours_of_the_drawings(seen, tmp_path):
     rules = page_data(write_report(None, seen, tmp_path / "report.html"))["rules"]
     assert {rule["bit"] for rule in rules} == {int(rule) for rule in EdgeRule}
     assert {"bit": 2, "name": "adjacent", "color": "#0072b2"} in rules
+
+
+def test_values_have_the_colours_of_the_figures(seen, tmp_path):
+    colors = page_data(write_report(None, seen, tmp_path / "report.html"))["colors"]
+    frame = seen.frames[0]
+    for name, signed, least in (("plain", False, 0.0), ("signed", True, -1.0)):
+        values = torch.linspace(least, 1, len(colors[name])).unsqueeze(0)
+        heat = overlay_patches(frame, values, limits=(least, 1), signed=signed)
+        if not signed:  # the page begins at the mean, where the frame is bare
+            values = 0.5 + values / 2
+        page = torch.tensor(colors[name]) / torch.tensor([255, 255, 255, 1])
+        drawn = torch.from_numpy(heat.to_rgba(values.numpy()))[0]
+        torch.testing.assert_close(page.double()[1:], drawn[1:], atol=0.02, rtol=0)
+    bars = draw_segment_bars(torch.tensor([-1.0, 1.0]), signed=True)
+    shades = [[round(255 * part) for part in bar.get_facecolor()[:3]] for bar in bars]
+    assert [colors["below"], colors["above"]] == shades
 
 
 def test_the_true_class_is_there_even_if_it_is_unlikely(tmp_path):

@@ -58,11 +58,11 @@ def table(run, name):
 
 
 def matrix_of(run):
-    return draw_confusion_matrix(new_figure((4, 4)).add_subplot(), run)
+    return draw_confusion_matrix(run, new_figure((4, 4)).add_subplot())
 
 
 def bars_of(run):
-    return draw_class_accuracy(new_figure((4, 4)).add_subplot(), run)
+    return draw_class_accuracy(run, new_figure((4, 4)).add_subplot())
 
 
 @pytest.mark.parametrize("size", [1, 2, 8, 40, 174])

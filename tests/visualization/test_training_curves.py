@@ -49,7 +49,7 @@ def logged(run, column, version=0):
 
 
 def lines_of(run, measure):
-    drawn = draw_training_curve(new_figure((4, 3)).add_subplot(), run, measure)
+    drawn = draw_training_curve(run, measure, new_figure((4, 3)).add_subplot())
     return {line.get_gid(): line for line in drawn}
 
 

@@ -186,7 +186,7 @@ function show() {
   pointed = null;
   state = read(location.hash);
   const clips = state.clip.map((index) => data.clips[index]);
-  viewers = clips.map((clip) => new Viewer(clip, data.rules, tell));
+  viewers = clips.map((clip) => new Viewer(clip, data, tell));
   byId("viewers").replaceChildren(...viewers.map(({ root }) => root));
   byId("viewers").classList.toggle("two", viewers.length === 2);
   for (const id of ["viewers", "switches", "help"]) byId(id).hidden = !viewers.length;

@@ -1,13 +1,6 @@
 // One clip on the page. It draws what `look` says and tells the page what the reader did; it keeps
 // no state of its own but the elements.
 
-// Matplotlib's inferno at nine steps, the colours of the figures; blue and orange for signed values.
-const HEAT = ["#000004", "#210c4a", "#57106e", "#8a226a", "#bc3754", "#e45a31", "#f98e09", "#f9cb35", "#fcffa4"]
-  .map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
-const AGAINST = [0, 98, 190];
-const FOR = [226, 92, 0];
-const NO_RULE = "#555555"; // as in the figures
-const MOST_OPAQUE = 0.82;
 const STRIPE = 5; // pixels of each colour of an edge of several rules
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -38,21 +31,20 @@ function put(node, key, value) {
   if (node.getAttribute(key) !== String(value)) node.setAttribute(key, value);
 }
 
-// Colour [r, g, b] and opacity of a value. As in the figures, what lies at or below `low` (the mean)
-// lets the frame show through.
-function paint(value, { low, high, signed }) {
-  if (signed) {
-    return [value < 0 ? AGAINST : FOR, MOST_OPAQUE * clamp(Math.abs(value) / (high || 1), 0, 1)];
-  }
-  const at = clamp(value / (high || 1), 0, 1) * (HEAT.length - 1);
-  const [left, right] = [HEAT[Math.floor(at)], HEAT[Math.ceil(at)]];
-  const color = left.map((from, i) => Math.round(from + (right[i] - from) * (at % 1)));
-  return [color, MOST_OPAQUE * clamp((value - low) / (high - low || 1), 0, 1)];
+// Colour [r, g, b] and opacity of a value, by the figures' colours. What lies at or below `low` (the
+// mean) lets the frame show through; of signed values, 0 does.
+function paint(value, { low, high, signed }, colors) {
+  const share = signed ? (clamp(value / (high || 1), -1, 1) + 1) / 2 : clamp((value - low) / (high - low || 1), 0, 1);
+  const steps = signed ? colors.signed : colors.plain;
+  const at = share * (steps.length - 1);
+  const [left, right] = [steps[Math.floor(at)], steps[Math.ceil(at)]];
+  const [red, green, blue, opacity] = left.map((from, i) => from + (right[i] - from) * (at % 1));
+  return [[red, green, blue].map(Math.round), opacity];
 }
 
 class Viewer {
-  constructor(clip, rules, tell) {
-    Object.assign(this, { clip, rules, tell });
+  constructor(clip, { rules, colors }, tell) {
+    Object.assign(this, { clip, rules, colors, tell });
     const root = document.getElementById("viewer").content.firstElementChild.cloneNode(true);
     this.root = root;
     this.parts = Object.fromEntries(
@@ -203,7 +195,7 @@ class Viewer {
     this.nodes[kind].forEach((node, index) => {
       const value = seen[kind]?.[index] ?? null;
       const shown = value !== null && Math.abs(value) >= scale.cut;
-      const [color, opacity] = shown ? paint(value, scale) : [[0, 0, 0], 0];
+      const [color, opacity] = shown ? paint(value, scale, this.colors) : [[0, 0, 0], 0];
       const own = chosen?.kind === kind && chosen.index === index;
       put(node, "aria-selected", own);
       put(node, "aria-label", this.nameOf(kind, index) + (shown ? `: ${number(value)}` : ""));
@@ -215,7 +207,8 @@ class Viewer {
         const [, bar, label] = node.children;
         bar.style.visibility = seen.segment ? "visible" : "hidden";
         bar.style.setProperty("--share", shown ? clamp(Math.abs(value) / (scale.high || 1), 0, 1) : 0);
-        bar.style.setProperty("--color", scale.signed ? `rgb(${color})` : "var(--accent)");
+        const sign = `rgb(${value < 0 ? this.colors.below : this.colors.above})`;
+        bar.style.setProperty("--color", scale.signed ? sign : "var(--accent)");
         label.textContent = shown ? number(value) : "";
       }
     });
@@ -250,7 +243,7 @@ class Viewer {
     const ink = ramp.getContext("2d");
     ink.clearRect(0, 0, ramp.width, 1);
     for (let x = 0; x < ramp.width; x += 1) {
-      const [color, opacity] = paint(least + ((scale.high - least) * x) / (ramp.width - 1), scale);
+      const [color, opacity] = paint(least + ((scale.high - least) * x) / (ramp.width - 1), scale, this.colors);
       ink.fillStyle = `rgba(${color}, ${opacity})`;
       ink.fillRect(x, 0, 1, 1);
     }
@@ -284,7 +277,7 @@ class Viewer {
     group.classList.toggle("strong", strong);
     const width = (strong ? 1.2 : 0.8) + (strong ? 3.2 : 1.6) * clamp(value / (scale.high || 1), 0, 1);
     const colors = this.rules.filter(({ bit }) => link.rule & bit).map(({ color }) => color);
-    if (!colors.length) colors.push(NO_RULE);
+    if (!colors.length) colors.push(this.colors.no_rule);
     const period = STRIPE * colors.length;
     group.append(drawn("path", { d: path, class: "casing", "stroke-width": width + 1.6 }));
     colors.forEach((stroke, i) => group.append(drawn("path", {
