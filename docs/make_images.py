@@ -122,7 +122,7 @@ def own_figure(seen: ClipInspection) -> Figure:
     patch, segment = 36, 4
     attention = seen.cross_attention("pattern", "motion_to_semantic")[segment]
     back = seen.cross_attention("pattern", "semantic_to_motion")[patch]
-    frame = seen.frames[len(seen.frames) // 2]
+    frame = seen.frames[seen.frame_index]
     figure = Figure(figsize=(11, 3.9), layout="constrained")
     left, middle, right = figure.add_gridspec(1, 3)
     ax = figure.add_subplot(left)

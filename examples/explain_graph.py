@@ -226,7 +226,7 @@ def draw(
     drawn = {"edge_values": values.edges[chosen], "top_k": None}
     signed = bool((values.nodes < 0).any())
     if part.stream == "spatial":
-        frame = inspection.frames[len(inspection.frames) // 2]
+        frame = inspection.frames[inspection.frame_index]
         left, right = figure.subplots(1, 2)
         draw_graph(graph, frame, left, colorbar="value of the edge", **drawn)
         left.set_title(f"the {len(chosen)} strongest edges", fontsize="medium")

@@ -179,7 +179,7 @@ def draw_clip(seen: dict[str, ClipInspection], on_object: Tensor) -> Figure:
     for axes, (name, inspection) in zip(
         figure.subplots(len(seen), 4, squeeze=False), seen.items(), strict=True
     ):
-        frame = inspection.frames[len(inspection.frames) // 2]
+        frame = inspection.frames[inspection.frame_index]
         grid, central = inspection.grid_size, centralities(inspection)
         received = "attention received"
         overlay_patches(frame, central[received].view(grid), axes[0], colorbar=received)

@@ -65,6 +65,8 @@ class ClipInspection:
         patch_evidence: [K, P], see :meth:`evidence`.
         segment_evidence: [K, S], likewise.
         bias: [K], of the classifier.
+        patch_frames: Which of the frames the patches come from; None where the semantic extractor
+            does not say (``frame_indices``).
         pts_seconds: When each frame is shown, float64 [T]; None where that is not known.
         name: The file, as the caller named it; None for a tensor.
     """
@@ -79,6 +81,7 @@ class ClipInspection:
     patch_evidence: Tensor
     segment_evidence: Tensor
     bias: Tensor
+    patch_frames: tuple[int, ...] | None = None
     pts_seconds: Tensor | None = None
     name: str | None = None
 
@@ -94,6 +97,12 @@ class ClipInspection:
     def probabilities(self) -> Tensor:
         """[K], summing to 1."""
         return self.logits.softmax(dim=0)
+
+    @property
+    def frame_index(self) -> int:
+        """The frame to draw patches over: the middle one of those that they come from."""
+        frames = self.patch_frames or range(len(self.frames))
+        return frames[len(frames) // 2]
 
     @property
     def num_heads(self) -> int:
@@ -258,9 +267,16 @@ def inspect_clip(
         patch_evidence=patches,
         segment_evidence=segments,
         bias=bias,
+        patch_frames=_patch_frames(model.semantic_extractor, len(clip.frames)),
         pts_seconds=clip.pts_seconds,
         name=clip.name,
     )
+
+
+def _patch_frames(extractor: nn.Module, num_frames: int) -> tuple[int, ...] | None:
+    if not hasattr(extractor, "frame_indices"):
+        return None  # of somebody's own
+    return tuple(extractor.frame_indices(num_frames))
 
 
 def class_names_of(model: TemporalCrossAttentionModel) -> tuple[str, ...]:

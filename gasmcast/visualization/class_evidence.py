@@ -63,7 +63,7 @@ def visualize_class_evidence(
     unit = "logit" if against is None else "logit difference"
     ax = figure.add_subplot(left)
     overlay_patches(
-        frames[len(frames) // 2],
+        frames[inspection.frame_index],
         evidence.patches.view(inspection.grid_size),
         ax,
         colorbar=f"part of the {unit}",

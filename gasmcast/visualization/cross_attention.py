@@ -68,7 +68,7 @@ def visualize_cross_attention_layers(
     for column, layer in enumerate(LAYERS):
         ax = figure.add_subplot(panels[0, column])
         values = on_patches[column].view(inspection.grid_size)
-        heat = overlay_patches(clip[len(clip) // 2], values, ax, limits=patch_limits)
+        heat = overlay_patches(clip[inspection.frame_index], values, ax, limits=patch_limits)
         maps.append(ax)
         ax.set_title(f"layer {column + 1}: {layer}")
         draw_film_strip(clip, on_segments.size(1), figure.add_subplot(panels[1, column]))

@@ -110,7 +110,7 @@ def attention_received(graph: Data, head: int | None = None) -> Tensor:
 
 def _draw_spatial(axes: list[Axes], inspection: ClipInspection, head: int | None) -> None:
     spatial = inspection.spatial
-    frame = inspection.frames[len(inspection.frames) // 2]
+    frame = inspection.frames[inspection.frame_index]
     by_rule, by_attention, received = axes
     most = 2 if spatial.num_nodes <= FEW_PATCHES else 1  # more edges would hide the picture
     draw_graph(spatial, frame, by_rule, top_k=most)

@@ -276,3 +276,14 @@ def test_a_loaded_model_and_a_fused_one_see_the_same(model, clip, seen, tmp_path
     loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path)
     for other in (loaded, loaded.fuse_for_inference()):
         torch.testing.assert_close(inspect_clip(other, clip).logits, seen.logits)
+
+
+def test_the_frame_to_draw_is_one_that_the_patches_come_from(model, seen, clip):
+    assert seen.patch_frames == (4, 12)  # of two equal bins the centres
+    assert seen.frame_index == 12
+    other = clip.clone()
+    kept = torch.zeros(len(clip), dtype=torch.bool)
+    kept[list(seen.patch_frames)] = True
+    other[~kept] = 0.5
+    assert torch.equal(inspect_clip(model, other).spatial.x, seen.spatial.x)
+    assert replace(seen, patch_frames=None).frame_index == 8
