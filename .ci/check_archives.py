@@ -18,14 +18,15 @@ with zipfile.ZipFile(wheel) as archive:
 kernels = "gasmcast/nn/gatv2_kernels/"
 needed = {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "gasmcast/py.typed"}
 needed |= {kernels + name for name in ("gatv2.c", "gatv2.h", "gatv2_kernel.h")}
+page = {str(path) for path in Path("gasmcast/visualization/page").iterdir()}
+needed |= page
 modules = {str(path) for path in Path("gasmcast").rglob("*.py")}
+packaged = {"gasmcast/py.typed", *page}
 problems = [f"{source.name} lacks {name}" for name in (needed | modules) - in_source]
-problems += [f"{wheel.name} lacks {name}" for name in (modules | {"gasmcast/py.typed"}) - in_wheel]
+problems += [f"{wheel.name} lacks {name}" for name in (modules | packaged) - in_wheel]
 libraries = [name for name in in_wheel if name.startswith(kernels + "_gatv2.")]
 others = {
-    name
-    for name in in_wheel - modules - {"gasmcast/py.typed", *libraries}
-    if ".dist-info/" not in name
+    name for name in in_wheel - modules - packaged - {*libraries} if ".dist-info/" not in name
 }
 if len(libraries) != 1:
     problems.append(f"{wheel.name} has {libraries}, not one library")

@@ -1,14 +1,24 @@
-"""Make the pictures of the documentation: ``python docs/make_images.py``."""
+"""Make the pictures of the documentation.
 
+    python docs/make_images.py
+    python docs/make_images.py --quickstart runs/quickstart
+
+The first makes those that need no model. The second also makes those of what a model attends to,
+with the model and the clips of a run of ``examples/quickstart.py``; it needs captum.
+"""
+
+import sys
 from io import BytesIO
 from pathlib import Path
 
 import torch
+from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.nn import functional as F
 
 from gasmcast import (
+    TemporalCrossAttentionModel,
     build_graph,
     build_spatial_graph,
     build_spatiotemporal_graph,
@@ -17,9 +27,19 @@ from gasmcast import (
     generate_spatial_positions,
     generate_spatiotemporal_positions,
     generate_temporal_positions,
+    inspect_clip,
+    visualize_class_evidence,
+    visualize_cross_attention_layers,
+    visualize_graph_attention,
 )
 from gasmcast.datasets import APPEARANCES, MOTIONS, render_clip
+from gasmcast.explanation import ClipInspection, GraphPart
 from gasmcast.graphs import Adjacent, Nearest, Similar, TargetDegree
+from gasmcast.visualization import draw_film_strip, draw_segment_bars, overlay_patches
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+import explain_graph
+import graph_analysis
 
 
 def rendered() -> Figure:
@@ -86,11 +106,92 @@ def space_and_time() -> Figure:
     return figure
 
 
-if __name__ == "__main__":
+def inspected(quickstart: Path) -> ClipInspection:
+    """A clip of the quickstart as its model sees it."""
+    model = TemporalCrossAttentionModel.from_pretrained(_model(quickstart))
+    clip = Path("test") / "moving_a_checked_object_from_left_to_right" / "test_01_00002.mp4"
+    return inspect_clip(model, quickstart / "clips" / clip)
+
+
+def _model(quickstart: Path) -> Path:
+    return quickstart / "run" / "model"
+
+
+def own_figure(seen: ClipInspection) -> Figure:
+    """What one patch takes from its neighbours, and one segment from the patches."""
+    patch, segment = 36, 4
+    attention = seen.cross_attention("pattern", "motion_to_semantic")[segment]
+    back = seen.cross_attention("pattern", "semantic_to_motion")[patch]
+    frame = seen.frames[seen.frame_index]
+    figure = Figure(figsize=(11, 3.9), layout="constrained")
+    left, middle, right = figure.add_gridspec(1, 3)
+    ax = figure.add_subplot(left)
+    values = seen.graph_attention("spatial")
+    draw_graph(seen.spatial, frame, ax, edge_values=values, node=patch, colorbar="attention")
+    ax.set_title(f"what patch {patch} takes from patches", fontsize="medium")
+    ax = figure.add_subplot(middle)
+    attention = attention.view(seen.grid_size)
+    overlay_patches(frame, attention, ax, colorbar="attention (line: even)")
+    ax.set_title(f"what segment {segment} takes from patches", fontsize="medium")
+    film, bars = right.subgridspec(2, 1, height_ratios=(1, 4)).subplots()
+    draw_film_strip(seen.frames, len(back), film)
+    draw_segment_bars(back, bars)
+    film.set_title(f"what patch {patch} takes from segments", fontsize="medium")
+    return figure
+
+
+def explained(quickstart: Path) -> Figure:
+    """Integrated gradients of both graphs of one clip, as examples/explain_graph.py draws them."""
+    model = TemporalCrossAttentionModel.from_pretrained(_model(quickstart))
+    seen = inspected(quickstart)
+    figure = Figure(figsize=(9, 9.5), layout="constrained")
+    places = figure.subfigures(2, 1, height_ratios=(1, 1.4))  # room for the film's frames
+    for place, stream in zip(places, ("spatial", "temporal"), strict=True):
+        part = GraphPart(model, seen, stream)
+        values = explain_graph.explain(part, "captum")
+        chosen = explain_graph.strongest(part, values.edges, 6)
+        explain_graph.draw(place, part, seen, values, chosen)
+    return figure
+
+
+def analysed(quickstart: Path) -> Figure:
+    """A clip as a fresh and the trained model see it, as examples/graph_analysis.py draws it."""
+    models = graph_analysis.fresh_and_trained(_model(quickstart))
+    trained = models["trained"]
+    (clip,) = graph_analysis.outlined_clips(trained.class_names, 1, seed=1_000_000)
+    seen = {name: inspect_clip(model, clip.frames) for name, model in models.items()}
+    return graph_analysis.draw_clip(seen, graph_analysis.object_patches(trained, clip.mask))
+
+
+def write(name: str, figure: Figure, dpi: int = 80, *, dither: bool = False) -> None:
+    """Write a small picture into docs/images; dithered, colours mean what the colour bar says."""
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=dpi)
+    full = Image.open(drawn).convert("RGB")
+    picture = full.quantize(200, Image.Quantize.MAXCOVERAGE)
+    if dither:
+        picture = full.quantize(palette=picture, dither=Image.Dither.FLOYDSTEINBERG)
+    picture.save(Path(__file__).with_name("images") / f"{name}.png", optimize=True)
+
+
+def main(quickstart: Path | None = None) -> None:
+    """Make the pictures of the documentation.
+
+    Args:
+        quickstart: Folder of a run of examples/quickstart.py; null: only what needs no model.
+    """
     for draw in (rendered, graphs, rules, space_and_time):
-        drawn = BytesIO()
-        draw().savefig(drawn, dpi=80)
-        path = Path(__file__).with_name("images") / f"{draw.__name__}.png"
-        Image.open(drawn).convert("RGB").quantize(200, Image.Quantize.MAXCOVERAGE).save(
-            path, optimize=True
-        )
+        write(draw.__name__, draw())
+    if quickstart is not None:
+        seen = inspected(quickstart)
+        write("graph_attention", visualize_graph_attention(None, seen), dpi=68, dither=True)
+        write("cross_attention", visualize_cross_attention_layers(None, seen), 90, dither=True)
+        twin = "moving a plain object from left to right"
+        write("class_evidence", visualize_class_evidence(None, seen, against=twin), 90, dither=True)
+        write("own_figure", own_figure(seen), 90, dither=True)
+        write("explainers", explained(quickstart), 80, dither=True)
+        write("graph_analysis", analysed(quickstart), 80, dither=True)
+
+
+if __name__ == "__main__":
+    auto_cli(main, allow_abbrev=False)

@@ -29,10 +29,10 @@ from gasmcast import (
     generate_spatial_positions,
     generate_temporal_positions,
     graph_report,
+    inspect_clip,
     read_video,
     to_networkx,
 )
-from gasmcast.explanation import load_clip
 
 
 def main(
@@ -53,11 +53,12 @@ def main(
     """
     if checkpoint is None:
         clip = eval_transform(224)(read_video(video).frames)
+        frame = clip[len(clip) // 2]
         graphs = {
             "spatial": build_spatial_graph(
                 generate_spatial_positions(14),
                 similarity_threshold,
-                features=patch_pixels(clip, 14),
+                features=patch_pixels(frame, 14),
             ),
             "temporal": build_temporal_graph(
                 generate_temporal_positions(len(clip), 8),
@@ -70,10 +71,9 @@ def main(
         if not checkpoint.is_dir():
             raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
         model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
-        clip = load_clip(model, video)
-        with torch.no_grad():
-            _, attention = model(clip.unsqueeze(0), return_attention=True)
-        graphs = {"spatial": attention.semantic_graph[0], "temporal": attention.motion_graph[0]}
+        seen = inspect_clip(model, video)
+        frame = seen.frames[seen.frame_index]
+        graphs = {"spatial": seen.spatial, "temporal": seen.temporal}
     output.mkdir(parents=True, exist_ok=True)
     for name, graph in graphs.items():
         print(f"{name} graph of {video.name}\n{graph_report(graph)}")
@@ -81,14 +81,14 @@ def main(
         path = output / f"{video.stem}_{name}.json"
         path.write_text(json.dumps(nx.node_link_data(exported, edges="edges")))
         figure = Figure(figsize=(6, 6.4) if name == "spatial" else (7, 3), layout="constrained")
-        draw_graph(graph, clip[len(clip) // 2], figure.add_subplot())
+        draw_graph(graph, frame, figure.add_subplot())
         figure.savefig(path.with_suffix(".png"), dpi=150)
         print(f"written: {path} and {path.with_suffix('.png')}\n")
 
 
-def patch_pixels(clip: Tensor, grid: int) -> Tensor:
-    """Each patch of the middle frame as 4 x 4 colours around the frame's mean: [P, 48]."""
-    small = F.adaptive_avg_pool2d(clip[len(clip) // 2], 4 * grid)
+def patch_pixels(frame: Tensor, grid: int) -> Tensor:
+    """Each patch of a frame as 4 x 4 colours around the frame's mean: [P, 48]."""
+    small = F.adaptive_avg_pool2d(frame, 4 * grid)
     small = small - small.mean(dim=(1, 2), keepdim=True)
     return F.unfold(small.unsqueeze(0), kernel_size=4, stride=4)[0].t()
 

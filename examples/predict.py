@@ -2,21 +2,21 @@
 
     python examples/predict.py VIDEO --checkpoint runs/quickstart/run/model --pictures pictures
 
-prints the five most probable actions and, where asked, writes what the model attended to.
+prints the five most probable actions and, where asked, writes what the model attended to;
+`visualize_gasm_cast_attention.py` draws more, and as one chooses.
 """
 
 from pathlib import Path
 
-import torch
 from jsonargparse import auto_cli
 
 from gasmcast import (
     TemporalCrossAttentionModel,
     VideoReadError,
+    inspect_clip,
     visualize_cross_attention_layers,
     visualize_graph_attention,
 )
-from gasmcast.explanation import load_clip
 
 
 def main(
@@ -36,20 +36,17 @@ def main(
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
     model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
-    with torch.no_grad():
-        logits = model(load_clip(model, video).unsqueeze(0))
-    probabilities, labels = logits.softmax(dim=1)[0].topk(min(top, logits.size(1)))
-    for probability, label in zip(probabilities.tolist(), labels.tolist(), strict=True):
-        name = model.class_names[label] if model.class_names else f"class {label}"
-        print(f"{probability:7.2%}  {name}")
+    inspection = inspect_clip(model, video)
+    for label, probability in inspection.top(top):
+        print(f"{probability:7.2%}  {inspection.class_names[label]}")
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)
         draws = [visualize_graph_attention]
-        if model.gasm_cast.fusion_layers:  # late fusion has none
+        if inspection.layers:  # late fusion has none
             draws.append(visualize_cross_attention_layers)
         for draw in draws:
             path = pictures / f"{video.stem}_{draw.__name__.removeprefix('visualize_')}.png"
-            draw(model, video, path)
+            draw(model, inspection, path)
             print(f"written: {path}")
 
 

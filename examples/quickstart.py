@@ -26,8 +26,7 @@ from jsonargparse import auto_cli
 
 from gasmcast import (
     TemporalCrossAttentionModel,
-    eval_transform,
-    read_video,
+    inspect_clip,
     visualize_cross_attention_layers,
     visualize_graph_attention,
 )
@@ -97,15 +96,13 @@ def main(
     print(f"4. saved to {output / 'run' / 'model'} and loaded again")
     model = TemporalCrossAttentionModel.from_pretrained(output / "run" / "model")
     clip = test.records[-1]
-    frames = read_video(clip.path).frames
-    with torch.no_grad():
-        logits = model(eval_transform(model.image_size)(frames).unsqueeze(0))
-    probability, label = logits.softmax(dim=1)[0].max(dim=0)
+    inspection = inspect_clip(model, clip.path)
+    label, probability = inspection.top(1)[0]
     print(f"5. {clip.path.name} shows: {model.class_names[clip.label]}")
     print(f"   the model says: {model.class_names[label]} ({probability:.0%})")
 
-    visualize_graph_attention(model, clip.path, output / "graph_attention.png")
-    visualize_cross_attention_layers(model, clip.path, output / "cross_attention.png")
+    visualize_graph_attention(model, inspection, output / "graph_attention.png")
+    visualize_cross_attention_layers(model, inspection, output / "cross_attention.png")
     print(f"6. what it attended to: {output}/graph_attention.png, {output}/cross_attention.png")
 
 

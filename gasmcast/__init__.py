@@ -70,7 +70,12 @@ _HOMES = {
     ],
     "gasmcast.transforms": ["eval_transform", "train_transform"],
     "gasmcast.explanation": ["inspect_clip"],
-    "gasmcast.visualization": ["visualize_cross_attention_layers", "visualize_graph_attention"],
+    "gasmcast.visualization": [
+        "visualize_class_evidence",
+        "visualize_cross_attention_layers",
+        "visualize_graph_attention",
+        "write_report",
+    ],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gasmcast.transforms import eval_transform
@@ -13,13 +14,15 @@ from gasmcast.video import VideoClip, read_video, segment_indices
 if TYPE_CHECKING:
     from gasmcast.model import TemporalCrossAttentionModel
 
+ROUNDING = 0.01  # of a caller's resizing in half precision
+
 
 class SampledClip(NamedTuple):
     """Frames as the model takes them, and where they are from.
 
     Attributes:
         frames: Float [T, 3, H, W], RGB in [0, 1], on the CPU or where the caller's were.
-        pts_seconds: When each is shown, [T]; None where that is not known.
+        pts_seconds: When each is shown, float64 [T]; None where that is not known.
         name: The file, as the caller named it; None for a tensor.
     """
 
@@ -43,7 +46,8 @@ def load_clip(
 
     Raises:
         VideoReadError: The file cannot be read.
-        ValueError: A tensor of another shape, or without frames.
+        ValueError: A tensor of another shape or type, without frames, or of floats that are not in
+            [0, 1].
     """
     return sample_clip(model, video).frames.to(next(model.parameters()).device)
 
@@ -51,7 +55,7 @@ def load_clip(
 def sample_clip(
     model: TemporalCrossAttentionModel, video: str | PathLike | VideoClip | Tensor
 ) -> SampledClip:
-    """The same with what is known about it; see :func:`load_clip`."""
+    """The clip of :func:`load_clip`, wherever it lies, with what is known about it."""
     if isinstance(video, str | PathLike):
         path = fspath(video)
         video = read_video(path, lambda count: segment_indices(count, model.num_frames))
@@ -65,10 +69,21 @@ def sample_clip(
         came = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
         raise ValueError(f"video must be a path or [T, 3, H, W], got {came}")
     if frames.is_floating_point():
+        _check_range(frames)
         return SampledClip(frames)
+    if frames.dtype != torch.uint8:  # scaled by the range of their type, others would be black
+        raise ValueError(f"video must be uint8, or float in [0, 1], got {frames.dtype}")
     chosen = segment_indices(len(frames), model.num_frames)
     frames = eval_transform(model.image_size)(frames[chosen])
     if not isinstance(video, VideoClip):
         return SampledClip(frames)
     shown = video.pts_seconds[chosen]
     return SampledClip(frames, None if shown.isnan().any() else shown, video.path)
+
+
+def _check_range(frames: Tensor) -> None:
+    # Extractors leave this to their caller, for on a GPU it costs a wait. Here it is one clip, and
+    # one in 0 to 255 or already normalised would get an answer and a picture, both of them wrong.
+    low, high = frames.min().item(), frames.max().item()
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise ValueError(f"a float video must be RGB in [0, 1], got {low:.3g} to {high:.3g}")

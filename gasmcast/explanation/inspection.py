@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from gasmcast.explanation.clip import sample_clip
+from gasmcast.graphs.check import check_index
 from gasmcast.video import VideoClip
 
 if TYPE_CHECKING:
@@ -45,13 +46,17 @@ class ClassEvidence(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClipInspection:
-    r"""What a model saw in one clip. All tensors are on the CPU, float32, without gradient.
+    r"""What a model saw in one clip.
+
+    All tensors are on the CPU, without gradient, and its own: nothing changes them later. What is
+    computed is float32.
 
     Attributes:
         frames: The clip, [T, 3, H, W], RGB in [0, 1].
         grid_size: Rows and columns of the patches.
         class_names: Names of the K classes; ``"class 7"`` and so on where the model has none.
-        logits: [K].
+        logits: [K], the sum of the evidence. In half precision they differ from those of the
+            model's own classifier by its rounding.
         spatial: The graph of the patches, with ``attention`` [E, H] and the features ``x`` [P, D].
         temporal: The graph of the segments, likewise.
         layers: Cross-attention of each fusion layer, without the dimension of the batch:
@@ -60,7 +65,9 @@ class ClipInspection:
         patch_evidence: [K, P], see :meth:`evidence`.
         segment_evidence: [K, S], likewise.
         bias: [K], of the classifier.
-        pts_seconds: When each frame is shown, [T]; None where that is not known.
+        patch_frames: Which of the frames the patches come from; None where the semantic extractor
+            does not say (``frame_indices``).
+        pts_seconds: When each frame is shown, float64 [T]; None where that is not known.
         name: The file, as the caller named it; None for a tensor.
     """
 
@@ -74,6 +81,7 @@ class ClipInspection:
     patch_evidence: Tensor
     segment_evidence: Tensor
     bias: Tensor
+    patch_frames: tuple[int, ...] | None = None
     pts_seconds: Tensor | None = None
     name: str | None = None
 
@@ -91,12 +99,24 @@ class ClipInspection:
         return self.logits.softmax(dim=0)
 
     @property
+    def frame_index(self) -> int:
+        """The frame to draw patches over: the middle one of those that they come from."""
+        frames = self.patch_frames or range(len(self.frames))
+        return frames[len(frames) // 2]
+
+    @property
     def num_heads(self) -> int:
         """Heads H of graph and cross-attention."""
         return self.spatial.attention.size(1)
 
     def top(self, k: int = 5) -> list[tuple[int, float]]:
-        """The most probable classes with their probabilities, at most ``k``."""
+        """The most probable classes with their probabilities, at most ``k``.
+
+        Raises:
+            ValueError: ``k`` is below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
         values, labels = self.probabilities.topk(min(k, len(self.logits)))
         return list(zip(labels.tolist(), values.tolist(), strict=True))
 
@@ -108,13 +128,7 @@ class ClipInspection:
         """
         if name is None:
             return int(self.logits.argmax())
-        if isinstance(name, str):
-            if name not in self.class_names:
-                raise ValueError(f"the model has no class {name!r}: {_some(self.class_names)}")
-            return self.class_names.index(name)
-        if not 0 <= name < len(self.class_names):
-            raise ValueError(f"label must be 0 to {len(self.class_names) - 1}, got {name}")
-        return int(name)
+        return find_class(self.class_names, name)
 
     def graph(self, stream: Stream) -> Data:
         """``"spatial"`` or ``"temporal"``.
@@ -139,7 +153,11 @@ class ClipInspection:
             ValueError: There is no such graph or head.
         """
         attention = self.graph(stream).attention
-        return attention.mean(dim=1) if head is None else attention[:, self._head(head)]
+        return (
+            attention.mean(dim=1)
+            if head is None
+            else attention[:, check_head(head, self.num_heads)]
+        )
 
     def cross_attention(self, layer: str, direction: Direction, head: int | None = None) -> Tensor:
         """Attention of one fusion layer in one direction; each row sums to 1.
@@ -159,7 +177,7 @@ class ClipInspection:
         if direction not in DIRECTIONS:
             raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
         weights = getattr(self.layers[layer], direction)
-        return weights.mean(dim=0) if head is None else weights[self._head(head)]
+        return weights.mean(dim=0) if head is None else weights[check_head(head, self.num_heads)]
 
     def evidence(
         self, label: int | str | None = None, against: int | str | None = None
@@ -172,9 +190,14 @@ class ClipInspection:
 
         with the fused tokens s' and m' and the classifier's weights. As the classifier is linear on
         the means of the tokens, this is the class activation map and also what Grad-CAM gives (its
-        weights, the gradients, are w), with the sign kept: negative values speak against the class.
-        By the time of these tokens graph attention and fusion have mixed the streams, so a patch
-        speaks also with what it took from the segments.
+        weights, the gradients, are w / P and w / S), with the sign kept: negative values speak
+        against the class. What a token adds to all classes alike changes no probability;
+        ``against`` takes it off.
+
+        The sum is exact, the place is not: by the time of these tokens the extractors' own
+        attention, graph attention and fusion have mixed what was there, so a patch speaks also
+        with what it took from other patches and from the segments. :func:`pixel_deletion_curve`
+        tries what a place is worth.
 
         Args:
             label: The class, by number or name; None: the most probable.
@@ -195,11 +218,6 @@ class ClipInspection:
             chosen = [mine - part[other] for mine, part in zip(chosen, parts, strict=True)]
         return ClassEvidence(chosen[0], chosen[1], float(chosen[2]))
 
-    def _head(self, head: int) -> int:
-        if not 0 <= head < self.num_heads:
-            raise ValueError(f"head must be 0 to {self.num_heads - 1} or None, got {head}")
-        return head
-
 
 @torch.no_grad()
 def inspect_clip(
@@ -216,8 +234,14 @@ def inspect_clip(
 
     Raises:
         VideoReadError: The file cannot be read.
-        ValueError: A tensor of another shape, or without frames.
+        ValueError: A tensor of another shape or type, or without frames; a clip of another size
+            than the model's, or with values that are not finite or not in [0, 1]; a classifier
+            that is not ``nn.Linear``, for which there is no such evidence.
     """
+    if not isinstance(model.classifier, nn.Linear):
+        raise ValueError(
+            f"evidence needs a linear classifier, got {type(model.classifier).__name__}"
+        )
     clip = sample_clip(model, video)
     frames = clip.frames.to(next(model.parameters()).device).unsqueeze(0)
     with evaluating(model):
@@ -228,11 +252,10 @@ def inspect_clip(
         _plain_graph(batch[0]) for batch in (maps.semantic_graph, maps.motion_graph)
     )
     rows, columns = model.semantic_extractor.grid_size
-    names = model.class_names or [f"class {k}" for k in range(len(bias))]
     return ClipInspection(
-        frames=_plain(clip.frames),
+        frames=_plain(clip.frames).clone(),  # may be the caller's, who may write to them
         grid_size=(rows, columns),
-        class_names=tuple(names),
+        class_names=class_names_of(model),
         logits=patches.sum(dim=1) + segments.sum(dim=1) + bias,
         spatial=spatial,
         temporal=temporal,
@@ -244,9 +267,44 @@ def inspect_clip(
         patch_evidence=patches,
         segment_evidence=segments,
         bias=bias,
+        patch_frames=_patch_frames(model.semantic_extractor, len(clip.frames)),
         pts_seconds=clip.pts_seconds,
         name=clip.name,
     )
+
+
+def _patch_frames(extractor: nn.Module, num_frames: int) -> tuple[int, ...] | None:
+    if not hasattr(extractor, "frame_indices"):
+        return None  # of somebody's own
+    return tuple(extractor.frame_indices(num_frames))
+
+
+def class_names_of(model: TemporalCrossAttentionModel) -> tuple[str, ...]:
+    """Names of the K classes; ``"class 7"`` and so on where the model has none."""
+    names = model.class_names or [f"class {k}" for k in range(model.classifier.out_features)]
+    return tuple(names)
+
+
+def find_class(class_names: tuple[str, ...], name: int | str) -> int:
+    """The class of this name or number.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    if isinstance(name, str):
+        if name not in class_names:
+            raise ValueError(f"the model has no class {name!r}: {_some(class_names)}")
+        return class_names.index(name)
+    return check_index(name, len(class_names), "label must be a name or")
+
+
+def check_head(head: int, num_heads: int) -> int:
+    """The head, if there is such a one.
+
+    Raises:
+        ValueError: There is not.
+    """
+    return check_index(head, num_heads, "head must be None or")
 
 
 @contextmanager
@@ -263,10 +321,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def _evidence(classifier: nn.Linear, tokens: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     widths = [stream.size(-1) for stream in tokens]
-    shares = [
-        _plain(weight) @ _plain(stream[0]).t() / stream.size(1)
-        for weight, stream in zip(classifier.weight.split(widths, dim=1), tokens, strict=True)
-    ]
+    with torch.autocast("cpu", enabled=False):  # it would round the evidence
+        shares = [
+            _plain(weight) @ _plain(stream[0]).t() / stream.size(1)
+            for weight, stream in zip(classifier.weight.split(widths, dim=1), tokens, strict=True)
+        ]
     return shares[0], shares[1], _plain(classifier.bias)
 
 

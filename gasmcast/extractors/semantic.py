@@ -123,12 +123,16 @@ class DINOv3SemanticExtractor(FeatureExtractor):
         self.num_frames = num_frames
         self.pooling = pooling
 
+    def frame_indices(self, num_clip_frames: int) -> list[int]:
+        """Which frames of a clip of so many are looked at."""
+        return [
+            (2 * i + 1) * num_clip_frames // (2 * self.num_frames) for i in range(self.num_frames)
+        ]
+
     def extract(self, clip: Tensor) -> Tensor:
         """Compute [B, P, D] from a checked clip."""
         batch, num_clip_frames = clip.shape[:2]
-        chosen = [
-            (2 * i + 1) * num_clip_frames // (2 * self.num_frames) for i in range(self.num_frames)
-        ]
+        chosen = self.frame_indices(num_clip_frames)
         # Stacked views: indexing with a list would send its indices to the GPU and wait for them.
         frames = torch.stack([clip[:, t] for t in chosen], dim=1).flatten(0, 1)
         tokens = self.backbone.forward_features(self.normalize(frames))

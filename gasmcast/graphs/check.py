@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Iterator
 
@@ -56,6 +57,19 @@ def check_graph(data: Data, *, symmetric: bool = False) -> None:
     faults = _faults(data, symmetric)
     if faults:
         raise ValueError("the graph is not as the builders make it:\n  " + "\n  ".join(faults))
+
+
+def check_index(number: int, size: int, expected: str) -> int:
+    """A number from 0 to ``size - 1``, as a plain int; ``expected`` begins the error.
+
+    Raises:
+        ValueError: It is none.
+    """
+    # Not with bools: as an index they would add a dimension.
+    whole = hasattr(number, "__index__") and not isinstance(number, bool)
+    if not whole or not 0 <= number < size:
+        raise ValueError(f"{expected} 0 to {size - 1}, got {number!r}")
+    return operator.index(number)
 
 
 def check_single_graph(data: Data) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,19 +9,31 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from gasmcast.graphs.check import check_single_graph, plain_edge_index
+from gasmcast.graphs.edge_values import RIM, draw_values
 from gasmcast.graphs.inspect import measures
+from gasmcast.graphs.layout import (
+    Layout,
+    check_image,
+    frame_axes,
+    join,
+    lay_out,
+    new_axes,
+    show_images,
+)
 from gasmcast.graphs.rules import EdgeRule
+from gasmcast.graphs.thinning import rank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # The palette of Okabe and Ito, told apart by colour-blind readers too. An edge of several rules is
-# striped in their colours.
+# striped in their colours; in stripes, the orange of SIMILAR and green would look alike to many, so
+# WINDOW, with which a model's graph over time has it, is blue.
 RULE_COLORS = {
     EdgeRule.ADJACENT: "#0072b2",
     EdgeRule.SIMILAR: "#d55e00",
-    EdgeRule.WINDOW: "#009e73",
-    EdgeRule.NEAREST: "#56b4e9",
+    EdgeRule.WINDOW: "#56b4e9",
+    EdgeRule.NEAREST: "#009e73",
     EdgeRule.FILLED: "#e69f00",
     EdgeRule.TREE: "#000000",
     EdgeRule.OTHER: "#cc79a7",
@@ -30,9 +41,6 @@ RULE_COLORS = {
 NO_RULE_COLOR = "#555555"
 UNBOUNDED = EdgeRule.SIMILAR | EdgeRule.OTHER  # such a rule can tie a node to any number of others
 STRIPE = 4.0  # length in line widths
-MOST_FRAMES = 64
-MOST_TICKS = 16
-FRAME_GAP = 1.5  # between frames side by side, in the unit of the positions
 
 
 def draw_graph(
@@ -41,13 +49,23 @@ def draw_graph(
     ax: Axes | None = None,
     *,
     top_k: int | None = 3,
+    edge_values: Tensor | None = None,
+    node: int | None = None,
+    colorbar: str | None = None,
 ) -> Axes:
-    """Draw one graph: nodes where they lie, edges in the colour of their rule.
+    """Draw one graph: nodes where they lie, edges in the colour of their rule or of a value.
 
     A spatial graph is drawn over the image, a temporal graph as arcs over a line, a graph over
-    space and time frame beside frame. Edges that several rules made are striped in their colours;
-    without ``edge_rule`` all edges have one colour. Both directions of an edge are one line,
-    self-loops are left out.
+    space and time frame beside frame.
+
+    **By rule.** Edges that several rules made are striped in their colours; without ``edge_rule``
+    all edges have one colour. Both directions of an edge are one line, self-loops are left out.
+
+    **By value**, with ``edge_values``, attention for one. The width of a line is proportional to
+    the value, its colour says the same, and the fill of a node is the value of its self-loop; the
+    image turns grey. A line shows the larger of its two directions; over time the directions are
+    apart: arcs above the line run from earlier to later (what a segment takes from its past), those
+    below from later to earlier. Negative values are blue and positive ones red.
 
     Args:
         data: One graph with ``pos``: [N, 1] (time), [N, 2] (x, y) or [N, 3] (x, y, time); of a
@@ -55,33 +73,82 @@ def draw_graph(
         image: What the patches were cut from, uint8 or float in [0, 1], [3, H, W]; stretched under
             the grid of patches. For positions [N, 3] one image a frame, [T, 3, H, W].
         ax: Where to draw; a new figure by default.
-        top_k: Of the edges that can tie a node to any number of others, each node's ``top_k`` most
-            similar are drawn (the shortest, where the graph knows no similarity), so that a dense
-            graph stays readable. These are the edges by ``SIMILAR`` or ``OTHER`` alone and those
-            between frames. None: draw all.
+        top_k: So many edges a node are drawn, so that a dense graph stays readable. By value, the
+            largest that enter it (by size where they are signed). By rule, of the edges that can
+            tie it to any number of others, the most similar (the shortest, where the graph knows
+            no similarity): those by ``SIMILAR`` or ``OTHER`` alone and those between frames. None:
+            draw all.
+        edge_values: A finite value per edge, [E], in the order of ``edge_index``.
+        node: Draw only the edges that enter this node: what it takes from its neighbours. All of
+            them, whatever ``top_k``.
+        colorbar: Label of a colour bar for ``edge_values``; None: no colour bar.
 
     Returns:
         The axes.
 
     Raises:
         ValueError: As for :func:`to_networkx`; a graph without positions or with more than three
-            coordinates; an image of another shape; a negative ``top_k``.
-    """
-    from matplotlib.collections import LineCollection
+            coordinates; an image of another shape; a negative ``top_k``; values of another shape or
+            not finite; no such node; a colour bar without values.
 
+    Example:
+        What the middle of nine patches takes from each of them, itself included:
+
+        >>> from matplotlib.figure import Figure
+        >>> from gasmcast import build_spatial_graph, generate_spatial_positions
+        >>> graph = build_spatial_graph(generate_spatial_positions(3))
+        >>> values = 1 / (1 + graph.edge_attr[:, 2])  # the nearer, the more
+        >>> ax = draw_graph(graph, ax=Figure().add_subplot(), edge_values=values, node=4)
+        >>> lines, nodes = ax.collections
+        >>> [f"{value:.2f}" for value in lines.get_array()]
+        ['0.41', '0.41', '0.41', '0.41', '0.50', '0.50', '0.50', '0.50']
+        >>> float(nodes.get_array()[4])
+        1.0
+    """
     check_single_graph(data)
     if top_k is not None and top_k < 0:
         raise ValueError(f"top_k must be at least 0 or None, got {top_k}")
-    layout = _lay_out(data)
-    _check_image(image, layout)
+    layout = lay_out(data)
+    check_image(image, layout)
+    edge_index = plain_edge_index(data).cpu()
+    if node is not None and not 0 <= node < len(layout.places):
+        raise ValueError(f"node must be 0 to {len(layout.places) - 1} or None, got {node}")
+    if edge_values is not None:
+        edge_values = _check_values(edge_values, edge_index.size(1))
+    elif colorbar is not None:
+        raise ValueError(f"a colour bar is of edge_values, got colorbar={colorbar!r} without them")
     if ax is None:
-        ax = _new_axes(layout)
+        ax = new_axes(layout)
     if image is not None:
-        _show_images(ax, image, layout)
-    pairs, rules = _pairs_to_draw(data, layout, top_k)
+        show_images(ax, image, layout, grey=edge_values is not None)
+    if edge_values is not None:
+        edges = draw_values(ax, layout, edge_index, edge_values, top_k, node, colorbar)
+        frame_axes(ax, layout, edges, directed=True)
+        return ax
+    pairs, rules = _pairs_to_draw(data, edge_index, layout, top_k, node)
     kinds = sorted(rules.unique().tolist(), key=lambda rule: (rule.bit_count(), rule))
+    _draw_rules(ax, layout, pairs, rules, kinds)
+    frame_axes(ax, layout, pairs)
+    if any(kinds):
+        _legend(ax, kinds, points_below=34 if layout.flat else 20 if layout.times else 4)
+    return ax
+
+
+def _check_values(values: Tensor, num_edges: int) -> Tensor:
+    if not isinstance(values, Tensor) or values.shape != (num_edges,):
+        came = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"edge_values must be a tensor [{num_edges}], one an edge, got {came}")
+    values = values.detach().float().cpu()
+    if not values.isfinite().all():
+        raise ValueError(f"edge_values must be finite, got {values[~values.isfinite()][0]:g}")
+    return values
+
+
+def _draw_rules(ax: Axes, layout: Layout, pairs: Tensor, rules: Tensor, kinds: list[int]) -> None:
+    from matplotlib.collections import LineCollection
+
     for rule in kinds:
-        lines, across = _lines(layout, pairs[:, rules == rule])
+        lines, across = join(layout, pairs[:, rules == rule])
         strong = layout.flat or (bool(rule & ~UNBOUNDED) and not across)
         for color, dashes in _strokes(rule):
             ax.add_collection(
@@ -96,105 +163,19 @@ def draw_graph(
             )
     places = layout.places
     size, rim = (36, 0.6) if len(places) <= 30 else (14, 0.6) if len(places) <= 500 else (2, 0.2)
-    ax.scatter(*places.t().tolist(), s=size, c="white", edgecolors="#333333", lw=rim, zorder=4)
-    _frame_axes(ax, layout, pairs)
-    if any(kinds):
-        _legend(ax, kinds, points_below=34 if layout.flat else 20 if layout.times else 4)
-    return ax
+    ax.scatter(*places.t().tolist(), s=size, c="white", edgecolors=RIM, lw=rim, zorder=4)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where the nodes are drawn.
-
-    Attributes:
-        places: [N, 2].
-        frame: The frame of each node, [N]; all 0 but for graphs over space and time.
-        times: The time of each frame; empty but for graphs over space and time.
-        step: From one frame to the next beside it.
-        low: Smallest x and y of a node within its frame.
-        high: Largest.
-        flat: Nodes on a line, edges as arcs above it.
-    """
-
-    places: Tensor
-    frame: Tensor
-    times: list[float]
-    step: float
-    low: list[float]
-    high: list[float]
-    flat: bool
-
-
-def _lay_out(data: Data) -> _Layout:
-    pos = data.get("pos")
-    if pos is None:
-        raise ValueError(f"a drawing needs positions, got {data} without pos")
-    if pos.size(1) not in (1, 2, 3):
-        raise ValueError(
-            f"only positions [N, 1], [N, 2] or [N, 3] can be drawn, got {list(pos.shape)}"
-        )
-    pos = pos.detach().float().cpu()
-    frame, times = torch.zeros(len(pos), dtype=torch.long), []
-    if pos.size(1) == 3:
-        values, frame = pos[:, 2].unique(return_inverse=True)
-        times = values.tolist()
-        if len(times) > MOST_FRAMES:
-            raise ValueError(
-                f"positions [N, 3] are drawn as (x, y, time), at most {MOST_FRAMES} frames, got "
-                f"{len(times)} different times: for points in space, draw two of the coordinates"
-            )
-    flat = pos.size(1) == 1
-    places = torch.cat([pos, torch.zeros_like(pos)], dim=1) if flat else pos[:, :2].clone()
-    low, high = (
-        (places.amin(dim=0).tolist(), places.amax(dim=0).tolist())
-        if len(pos)
-        else ([0.0, 0.0], [0.0, 0.0])
-    )
-    step = high[0] - low[0] + 1 + FRAME_GAP
-    places[:, 0] += frame * step
-    return _Layout(places, frame, times, step, low, high, flat)
-
-
-def _check_image(image: Tensor | None, layout: _Layout) -> None:
-    if image is None:
-        return
-    leading = (len(layout.times), 3) if layout.times else (3,)
-    if not isinstance(image, Tensor) or image.dim() < 2 or image.shape[:-2] != leading:
-        expected = ", ".join(map(str, (*leading, "H", "W")))
-        came = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(f"image must be a tensor [{expected}], got {came}")
-
-
-def _new_axes(layout: _Layout) -> Axes:
-    import matplotlib.pyplot as plt
-
-    size = (6.0, 2.5 if layout.flat else 6.0)
-    if layout.times:
-        columns = layout.step * len(layout.times)
-        width = min(max(6.0, 2.6 * len(layout.times)), 24.0)
-        size = (width, width * (layout.high[1] - layout.low[1] + 2) / columns + 0.9)
-    return plt.figure(figsize=size, layout="constrained").add_subplot()
-
-
-def _show_images(ax: Axes, image: Tensor, layout: _Layout) -> None:
-    if layout.flat:
-        return
-    for number, picture in enumerate(image if layout.times else image.unsqueeze(0)):
-        picture = picture.detach().cpu().permute(1, 2, 0)
-        picture = (picture.float() if picture.is_floating_point() else picture).numpy()
-        left = number * layout.step - 0.5
-        extent = (left, left + layout.high[0] + 1, layout.high[1] + 0.5, -0.5)
-        ax.imshow(picture, extent=extent, interpolation="bilinear")
-
-
-def _pairs_to_draw(data: Data, layout: _Layout, top_k: int | None) -> tuple[Tensor, Tensor]:
+def _pairs_to_draw(
+    data: Data, edge_index: Tensor, layout: Layout, top_k: int | None, node: int | None
+) -> tuple[Tensor, Tensor]:
     """Unordered pairs [2, M] with their rules [M], unbounded ones thinned to ``top_k`` a node."""
-    edge_index = plain_edge_index(data).cpu()
     rule = data.get("edge_rule")
     rule = torch.zeros_like(edge_index[0]) if rule is None else rule.cpu().long()
     keep = edge_index[0] != edge_index[1]
-    if top_k is not None:
+    if node is not None:
+        keep &= edge_index[1] == node
+    elif top_k is not None:
         across = layout.frame[edge_index[0]] != layout.frame[edge_index[1]]
         thin = keep & (rule > 0) & ((rule & ~UNBOUNDED) == 0)  # without edge_rule none is known
         thin |= across & (rule & (EdgeRule.FILLED | EdgeRule.TREE) == 0)
@@ -207,49 +188,12 @@ def _pairs_to_draw(data: Data, layout: _Layout, top_k: int | None) -> tuple[Tens
             closeness = closeness.float().cpu()[thin]
         # Of its own frame and of the others, each node has its closest.
         group = 2 * target + across[thin]
-        keep[thin.nonzero().squeeze(1)[_rank(closeness, group) >= top_k]] = False
+        keep[thin.nonzero().squeeze(1)[rank(closeness, group) >= top_k]] = False
     low, high = edge_index[:, keep].sort(dim=0).values
     pairs, pair = torch.stack([low, high]).unique(dim=1, return_inverse=True)
     # Where the directions differ, the rule that comes first in EdgeRule.
     rules = torch.full((pairs.size(1),), 255).scatter_reduce(0, pair, rule[keep], "amin")
     return pairs, rules
-
-
-def _rank(closeness: Tensor, group: Tensor) -> Tensor:
-    """Place of each edge among those of its group, the closest first, equals in their order."""
-    order = closeness.sort(descending=True, stable=True).indices
-    order = order[group[order].sort(stable=True).indices]
-    sizes = group.bincount()
-    first = sizes.cumsum(0) - sizes
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - first[group[order]]
-    return rank
-
-
-def _lines(layout: _Layout, pairs: Tensor) -> tuple[list, bool]:
-    """What joins the pairs (arcs over time, bows between frames, lines); whether there are bows."""
-    start, end = layout.places[pairs]
-    if layout.flat:
-        return list(_arcs(start, end).numpy()), False
-    across = layout.frame[pairs[0]] != layout.frame[pairs[1]]
-    straight = torch.stack([start, end], dim=1)[~across]
-    return [*straight.numpy(), *_bows(start[across], end[across]).numpy()], bool(across.any())
-
-
-def _arcs(start: Tensor, end: Tensor, steps: int = 60) -> Tensor:
-    """Half ellipses above the line, [M, steps, 2]."""
-    start, end = start[:, :1], end[:, :1]
-    angle = torch.linspace(0, torch.pi, steps)
-    center, radius = (start + end) / 2, (end - start) / 2
-    return torch.stack([center - radius * angle.cos(), radius.abs() * angle.sin()], dim=-1)
-
-
-def _bows(start: Tensor, end: Tensor, steps: int = 30) -> Tensor:
-    """Flat bows, [M, steps, 2]: a straight line would lie on the nodes of its row."""
-    along = torch.linspace(0, 1, steps).unsqueeze(1)
-    start, end = start.unsqueeze(1), end.unsqueeze(1)
-    rise = 0.12 * (end - start).norm(dim=-1, keepdim=True) * 4 * along * (1 - along)
-    return start + (end - start) * along - rise * torch.tensor([0.0, 1.0])
 
 
 def _strokes(rule: int) -> list[tuple[str, tuple]]:
@@ -296,40 +240,3 @@ def _legend(ax: Axes, kinds: list[int], points_below: float) -> None:
         frameon=False,
         fontsize="small",
     )
-
-
-def _frame_axes(ax: Axes, layout: _Layout, pairs: Tensor) -> None:
-    if layout.flat:
-        reach = (layout.places[pairs[1], 0] - layout.places[pairs[0], 0]).abs()
-        highest = float(reach.max()) / 2 if reach.numel() else 1.0
-        ax.set(ylim=(-0.12 * highest, 1.1 * highest), xlabel="segment", yticks=[])
-        ax.spines[["left", "right", "top"]].set_visible(False)
-        ax.set_xticks(layout.places[:: -(-len(layout.places) // MOST_TICKS) or 1, 0].tolist())
-        ax.tick_params(labelsize="small")
-        return
-    (left, top), (right, bottom) = layout.low, layout.high
-    ax.set(aspect="equal", xticks=[], yticks=[])
-    extent = max(right - left, bottom - top)
-    # Half a patch around a grid; points that are closer together than patches need less.
-    margin = 0.5 if ax.images or layout.times or extent >= 2 or not extent else extent / 10
-    ax.set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
-    if layout.times:
-        _frame_frames(ax, layout, pairs)
-
-
-def _frame_frames(ax: Axes, layout: _Layout, pairs: Tensor) -> None:
-    """A box around each frame, its time below, and room for the bows above."""
-    from matplotlib.patches import Rectangle
-
-    (left, top), (right, bottom) = layout.low, layout.high
-    size = (right - left + 1, bottom - top + 1)
-    lefts = [left - 0.5 + number * layout.step for number in range(len(layout.times))]
-    for x in lefts:
-        ax.add_patch(Rectangle((x, top - 0.5), *size, fill=False, ec="#bbbbbb", lw=0.8, zorder=1))
-    ax.set_xticks([x + size[0] / 2 for x in lefts], [f"t = {time:g}" for time in layout.times])
-    ax.tick_params(length=0, labelsize="small")
-    ax.spines[:].set_visible(False)
-    across = layout.frame[pairs[0]] != layout.frame[pairs[1]]
-    bows = _bows(*layout.places[pairs[:, across]])
-    highest = min(top - 0.5, float(bows[..., 1].min())) if len(bows) else top - 0.5
-    ax.set(xlim=(left - 0.7, lefts[-1] + size[0] + 0.2), ylim=(bottom + 0.7, highest - 0.2))

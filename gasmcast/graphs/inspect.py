@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import homophily
 
-from gasmcast.graphs.check import check_single_graph, node_count, plain_edge_index
+from gasmcast.graphs.check import check_index, check_single_graph, node_count, plain_edge_index
 from gasmcast.graphs.rules import EdgeRule
 
 if TYPE_CHECKING:
@@ -222,18 +222,17 @@ def _edge_columns(data: Data, head: int | None) -> dict[str, list]:
 
 
 def _attention(data: Data, head: int | None) -> Tensor | None:
-    """Of one head or the mean over heads, [E]."""
+    """Of one head or the mean over heads, [E]; None where there is no attention."""
     attention = data.get("attention")
-    if attention is not None:
-        attention = attention.detach().float()
-        attention = attention.unsqueeze(1) if attention.dim() == 1 else attention
-    if head is None:
-        return None if attention is None else attention.mean(dim=1)
     if attention is None:
-        raise ValueError(f"there is no head {head}: the graph has no attention, got {data}")
-    if not 0 <= head < attention.size(1):
-        raise ValueError(f"head must be 0 to {attention.size(1) - 1} or None, got {head}")
-    return attention[:, head]
+        if head is not None:
+            raise ValueError(f"there is no head {head}: the graph has no attention, got {data}")
+        return None
+    attention = attention.detach().float()
+    attention = attention.unsqueeze(1) if attention.dim() == 1 else attention
+    if head is None:
+        return attention.mean(dim=1)
+    return attention[:, check_index(head, attention.size(1), "head must be None or")]
 
 
 def _attribute_dicts(count: int, columns: dict[str, list]) -> list[dict]:

@@ -9,6 +9,7 @@ from lightning import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
@@ -93,6 +94,7 @@ class ActionRecognition(LightningModule):
         self.mix = Mix(classes, mixup_alpha, cutmix_alpha) if mixup_alpha or cutmix_alpha else None
         self.average = None if ema_decay is None else WeightAverage(ema_decay)
         self.validation_top1 = MulticlassAccuracy(classes, average="micro")
+        self.validation_loss = MeanMetric()
         self.unreadable: dict[str, dict[int, str]] = {}
         self.report: EvaluationReport | None = None
         self._tested: list[dict[str, Tensor]] = []
@@ -143,10 +145,15 @@ class ActionRecognition(LightningModule):
             self.average.update(self._kept_weights())
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Count right answers."""
+        """Count right answers; the loss is the cross-entropy of the labels as they are."""
         self._note_unreadable("validation", batch)
         if "label" in batch:
-            self.validation_top1.update(self._probabilities(batch), batch["label"])
+            probabilities, label = self._probabilities(batch), batch["label"]
+            self.validation_top1.update(probabilities, label)
+            least = torch.finfo(probabilities.dtype).tiny  # log(0) would hide all other videos
+            loss = F.nll_loss(probabilities.clamp_min(least).log(), label)
+            # MeanMetric leaves nan out: the mean would look as if all were well.
+            self.validation_loss.update(loss.nan_to_num(nan=torch.inf), weight=len(label))
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Note what each video was taken for."""
@@ -206,12 +213,14 @@ class ActionRecognition(LightningModule):
         self._swap_average()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the accuracy, and bring together what each process could not read."""
+        """Log loss and accuracy, and bring together what each process could not read."""
         self._swap_average()
         self.unreadable["validation"] = self._gather_unreadable("validation")
         # Here and not by batch: every process has to take part, also one that could read nothing.
-        self.log("validation_top1", self.validation_top1.compute(), prog_bar=True)
-        self.validation_top1.reset()
+        for name in ("validation_loss", "validation_top1"):
+            metric = getattr(self, name)
+            self.log(name, metric.compute(), prog_bar=True)
+            metric.reset()
 
     def on_test_epoch_start(self) -> None:
         """Begin to count unreadable videos; test the average, where there is one."""

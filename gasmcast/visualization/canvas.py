@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from gasmcast.whole_file import whole_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 150
@@ -26,6 +27,11 @@ def new_figure(figsize: tuple[float, float]) -> Figure:
     figure = Figure(figsize=figsize, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def new_axes(figsize: tuple[float, float]) -> Axes:
+    """The axes of such a figure; ``ax.figure`` is the figure."""
+    return new_figure(figsize).add_subplot()
 
 
 def check_figure_path(save_path: str | PathLike | None) -> None:
@@ -51,22 +57,35 @@ def check_path(path: Path) -> None:
     """Raise before any work where a file could not be written.
 
     Raises:
-        OSError: The folder is not there or cannot be written to, or the path is a folder.
+        OSError: The folder is not there or cannot be written to, the path is a folder, or its name
+            is too long.
+        ValueError: The name has a character that none can hold.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: its folder {path.parent} is not there")
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     try:
-        TemporaryFile(dir=path.parent).close()
+        # Under a name as long as that of the unfinished file (whole_file).
+        NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=f"{'0' * 24}.part"
+        ).close()
     except OSError as error:
         raise type(error)(f"cannot write {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"cannot write {str(path)!r}: {error}") from error
 
 
 def save(figure: Figure, save_path: str | PathLike | None) -> Figure:
-    """Write a figure in the format that the ending names, whole or not at all; return it."""
+    """Write a figure in the format that the ending names, whole or not at all; return it.
+
+    Text stays text: it can be searched, and edited in a drawing program.
+    """
     if save_path is not None:
+        import matplotlib as mpl
+
         path = Path(save_path)
-        with whole_file(path) as file:
+        text = {"pdf.fonttype": 42, "svg.fonttype": "none"}
+        with whole_file(path) as file, mpl.rc_context(text):
             figure.savefig(file, dpi=DOTS_PER_INCH, format=path.suffix.lstrip(".").lower())
     return figure

@@ -13,7 +13,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks import fusion, fusion_sizes, gatv2, graphs, pipeline, segments, store
+from benchmarks import (
+    deletion,
+    fusion,
+    fusion_sizes,
+    gatv2,
+    graphs,
+    pipeline,
+    randomisation,
+    segments,
+    store,
+)
 from benchmarks.measure import Effort
 from benchmarks.page import Illustrated, write_section
 
@@ -27,6 +37,8 @@ BENCHMARKS = {
     "fusion-sizes": fusion_sizes.run,
     "store": store.run,
     "pipeline": pipeline.run,
+    "randomisation": randomisation.run,
+    "deletion": deletion.run,
 }
 
 

@@ -51,7 +51,7 @@ def run(effort: Effort) -> Illustrated:
         "time, bottleneck / vanilla",
     )
     text = "\n\n".join([f"Measured on: {machine}.", table(header, rows)])
-    return Illustrated(text, PICTURE, draw(points))
+    return Illustrated(text, PICTURE, draw(points), "Cost as the work grows")
 
 
 def _measure_case(what: str, case: Case, effort: Effort) -> dict[str, object]:

@@ -16,11 +16,13 @@ class Illustrated(NamedTuple):
         text: The section.
         file: Where the picture goes, from the folder of the page.
         figure: The picture.
+        alt: What it shows, for those who cannot see it.
     """
 
     text: str
     file: str
     figure: Figure
+    alt: str
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -63,7 +65,7 @@ def write_section(page: Path, name: str, section: str | Illustrated) -> None:
     """
     if isinstance(section, Illustrated):
         section.figure.savefig(page.parent / section.file, dpi=110)
-        section = f"{section.text}\n\n![Cost as the work grows]({section.file})"
+        section = f"{section.text}\n\n![{section.alt}]({section.file})"
     text = page.read_text(encoding="utf-8")
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     before, _, rest = text.partition(begin)

@@ -1,8 +1,19 @@
+from copy import deepcopy
+from dataclasses import replace
+
 import networkx as nx
 import pytest
 import torch
 
-from gasmcast import TemporalCrossAttentionModel, VideoReadError, render_clip, to_networkx
+from gasmcast import (
+    TemporalCrossAttentionModel,
+    VideoReadError,
+    read_video,
+    render_clip,
+    segment_indices,
+    to_networkx,
+)
+from gasmcast.datasets import write_rendered_dataset
 from gasmcast.explanation import inspect_clip, load_clip
 from gasmcast.graphs import EdgeRule
 from small import IMAGE_SIZE, small_model
@@ -123,15 +134,45 @@ def test_evidence_is_grad_cam(model, clip, seen):
         torch.testing.assert_close(ours, by_hand, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("autocast", [True, False], ids=["autocast", "weights"])
+def test_evidence_in_half_precision_sums_in_full(model, clip, seen, autocast):
+    half = deepcopy(model) if autocast else deepcopy(model).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        seen_half = inspect_clip(half, clip)
+        with torch.no_grad():
+            logits = half.eval()(clip.unsqueeze(0))[0]
+    for label in range(3):
+        patches, segments, bias = seen_half.evidence(label)
+        torch.testing.assert_close(patches.sum() + segments.sum() + bias, seen_half.logits[label])
+    assert seen_half.logits.dtype == patches.dtype == seen_half.spatial.attention.dtype
+    assert patches.dtype == torch.float32
+    torch.testing.assert_close(seen_half.logits, logits.float(), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(seen_half.logits, seen.logits, rtol=0.05, atol=0.05)
+
+
+def test_evidence_needs_a_linear_classifier(model, clip):
+    other = deepcopy(model)
+    other.classifier = torch.nn.Sequential(other.classifier)
+    with pytest.raises(ValueError, match="evidence needs a linear classifier, got Sequential"):
+        inspect_clip(other, clip)
+
+
 def test_what_is_not_there_is_named(seen):
     for call, message in [
         (lambda: seen.cross_attention("last", "motion_to_semantic"), "no fusion layer 'last'; it "),
         (lambda: seen.cross_attention("basic", "up"), "direction must be one of motion_to_s.*'up'"),
-        (lambda: seen.cross_attention("basic", "motion_to_semantic", 4), "head must be 0 to 3"),
-        (lambda: seen.graph_attention("spatial", -1), "head must be 0 to 3 or None, got -1"),
+        (
+            lambda: seen.cross_attention("basic", "motion_to_semantic", 4),
+            "head must be None or 0 to 3",
+        ),
+        (lambda: seen.graph_attention("spatial", -1), "head must be None or 0 to 3, got -1"),
+        (lambda: seen.graph_attention("spatial", True), "head must be None or 0 to 3, got True"),
+        (lambda: seen.cross_attention("basic", "motion_to_semantic", 1.5), "or 0 to 3, got 1.5"),
         (lambda: seen.graph("both"), 'stream must be "spatial" or "temporal", got \'both\''),
         (lambda: seen.evidence("push"), "no class 'push': expected one of 'lift', 'drop', 'turn'"),
-        (lambda: seen.evidence(3), "label must be 0 to 2, got 3"),
+        (lambda: seen.evidence(3), "label must be a name or 0 to 2, got 3"),
+        (lambda: seen.label(1.0), r"label must be a name or 0 to 2, got 1\.0"),
+        (lambda: seen.top(0), "k must be at least 1, got 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()
@@ -163,10 +204,71 @@ def test_frames_and_their_times(model, tmp_path):
     assert seen.pts_seconds is None
     with pytest.raises(ValueError, match=r"got \[0, 3, 8, 8\]"):
         inspect_clip(model, torch.zeros(0, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"must be uint8, or float in \[0, 1\], got torch.int64"):
+        inspect_clip(model, frames.long())
+    for wrong, came in (
+        (frames.float(), r"got \d+ to 2\d\d"),
+        (frames / 128 - 1, r"got -0\.\d+ to "),
+    ):
+        with pytest.raises(ValueError, match=rf"a float video must be RGB in \[0, 1\], {came}"):
+            inspect_clip(model, wrong)
     with pytest.raises(ValueError, match="got NoneType"):
         inspect_clip(model, None)
     with pytest.raises(VideoReadError, match="nothing.mp4"):
         inspect_clip(model, tmp_path / "nothing.mp4")
+
+
+def test_a_file_gives_the_times_of_the_frames_that_are_shown(model, tmp_path):
+    (clip,) = write_rendered_dataset(
+        tmp_path,
+        clips_per_class={"test": 1},
+        motions=("lift",),
+        appearances=("plain",),
+        num_frames=40,
+        size=48,
+    )["test"]
+    path = tmp_path / clip.path
+    video = read_video(path, torch.arange)  # all frames
+    shown = video.pts_seconds[segment_indices(40, 16)]
+    seen = inspect_clip(model, path)
+    assert seen.name == str(path)
+    assert torch.equal(seen.pts_seconds, shown)
+    again = inspect_clip(model, video)
+    assert torch.equal(again.frames, seen.frames)
+    assert torch.equal(again.pts_seconds, shown)
+    assert again.name == str(path)
+    unknown = inspect_clip(model, replace(video, pts_seconds=video.pts_seconds * torch.nan))
+    assert unknown.pts_seconds is None
+
+
+@pytest.mark.parametrize("num_frames", [2, 3])
+def test_a_short_video_is_filled_a_short_clip_is_not(num_frames, model):
+    frames = render_clip("lift", "plain", seed=0, num_frames=16, size=IMAGE_SIZE)[:num_frames]
+    seen = inspect_clip(model, frames)
+    assert len(seen.frames) == 16
+    assert len(seen.frames.unique(dim=0)) == num_frames
+    given = inspect_clip(model, frames / 255)
+    assert len(given.frames) == num_frames
+    for part in (seen, given):
+        patches, segments, bias = part.evidence()
+        torch.testing.assert_close(patches.sum() + segments.sum() + bias, part.logits.max())
+
+
+def test_the_inspection_is_not_the_callers_memory(model):
+    clip = torch.rand(16, 3, IMAGE_SIZE, IMAGE_SIZE)
+    before = clip.clone()
+    seen = inspect_clip(model, clip)
+    clip.zero_()
+    assert torch.equal(seen.frames, before)
+
+
+def test_within_autocast_evidence_is_as_fine_as_the_tokens(model, clip):
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = inspect_clip(model, clip)
+    assert {part.dtype for part in seen.evidence()[:2]} == {torch.float32}
+    assert seen.logits.dtype == torch.float32
+    # Rounded to bfloat16, values are multiples of much more than that.
+    assert not torch.equal(seen.patch_evidence.bfloat16().float(), seen.patch_evidence)
 
 
 def test_a_loaded_model_and_a_fused_one_see_the_same(model, clip, seen, tmp_path):
@@ -174,3 +276,14 @@ def test_a_loaded_model_and_a_fused_one_see_the_same(model, clip, seen, tmp_path
     loaded = TemporalCrossAttentionModel.from_pretrained(tmp_path)
     for other in (loaded, loaded.fuse_for_inference()):
         torch.testing.assert_close(inspect_clip(other, clip).logits, seen.logits)
+
+
+def test_the_frame_to_draw_is_one_that_the_patches_come_from(model, seen, clip):
+    assert seen.patch_frames == (4, 12)  # of two equal bins the centres
+    assert seen.frame_index == 12
+    other = clip.clone()
+    kept = torch.zeros(len(clip), dtype=torch.bool)
+    kept[list(seen.patch_frames)] = True
+    other[~kept] = 0.5
+    assert torch.equal(inspect_clip(model, other).spatial.x, seen.spatial.x)
+    assert replace(seen, patch_frames=None).frame_index == 8

@@ -60,8 +60,9 @@ def test_attention_of_one_head_and_of_all(graph):
         exported = to_networkx(graph, head=head)
         for edge, ends in enumerate(graph.edge_index.t().tolist()):
             assert exported.edges[ends]["attention"] == float(graph.attention[edge, head])
-    with pytest.raises(ValueError, match="head must be 0 to 1 or None, got 2"):
-        to_networkx(graph, head=2)
+    for head in (2, -1, True, 0.5):
+        with pytest.raises(ValueError, match=f"head must be None or 0 to 1, got {head}"):
+            to_networkx(graph, head=head)
     graph.attention = graph.attention[:, 0]
     assert to_networkx(graph, head=0).edges[1, 0]["attention"] == float(graph.attention[1])
     del graph.attention

@@ -47,6 +47,37 @@ def test_loss_is_smoothed_cross_entropy(module):
     torch.testing.assert_close(module.training_step(data, 0), expected)
 
 
+def test_validation_loss_is_plain_cross_entropy_over_all_videos(module):
+    logged = {}
+    module.log = lambda name, value, **_: logged.update({name: value})
+    module.eval()
+    batches = [batch(3), {"errors": {7: "a.mp4: empty"}}, batch(1)]
+    logits, labels = [], []
+    for _ in range(2):  # of each epoch by itself
+        module.on_validation_epoch_start()
+        with torch.no_grad():
+            for number, data in enumerate(batches):
+                module.validation_step(data, number)
+                if "clip" in data:
+                    logits.append(module.model(data["clip"]))
+                    labels.append(data["label"])
+        module.on_validation_epoch_end()
+        expected = F.cross_entropy(torch.cat(logits), torch.cat(labels))
+        torch.testing.assert_close(logged["validation_loss"], expected)
+        batches, logits, labels = [batch(2)], [], []
+    with torch.no_grad():
+        module.model.classifier.bias.copy_(torch.tensor([-1e4, 0, 0]))
+        module.validation_step(batch(2), 0)
+    module.on_validation_epoch_end()
+    assert 40 < float(logged["validation_loss"]) < 50  # a probability of 0 hides no other video
+    module.validation_step(batch(3), 0)
+    with torch.no_grad():
+        module.model.classifier.bias.fill_(torch.nan)
+        module.validation_step(batch(1), 1)
+    module.on_validation_epoch_end()
+    assert float(logged["validation_loss"]) == torch.inf  # not the mean of the others
+
+
 def test_a_batch_without_readable_clips_trains_nothing(module):
     loss = module.training_step({"errors": {0: "a.mp4: empty"}}, 0)
     loss.backward()

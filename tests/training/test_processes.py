@@ -1,5 +1,6 @@
 """Two processes that share the work through gloo, against one that does all of it."""
 
+import csv
 import json
 import os
 import signal
@@ -101,6 +102,21 @@ def test_the_same_results_as_one_process_to_the_last_digit(trained, tmp_path):
     assert alone.pop("unreadable") == [f"test: {error(2)}"]
     assert results == alone
     assert results["num_videos"] == 6
+
+
+def test_validation_loss_is_that_of_all_videos(trained):
+    with next((trained / "log").glob("*/metrics.csv")).open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["validation_loss"]]
+    saved = max(rows, key=lambda row: float(row["validation_top1"]))  # the first of equals
+    model = TemporalCrossAttentionModel.from_pretrained(trained / "model")
+    videos = StoredFeatures(5)  # an odd number for two processes
+    with torch.no_grad():
+        probabilities = [
+            model.forward_features(semantic, motion).softmax(dim=1).mean(dim=0)
+            for semantic, motion in zip(videos.semantic, videos.motion, strict=True)
+        ]
+    expected = torch.nn.functional.nll_loss(torch.stack(probabilities).log(), videos.labels)
+    assert float(saved["validation_loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_training_shares_the_samples_and_overlaps_nowhere(trained):

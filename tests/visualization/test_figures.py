@@ -6,6 +6,7 @@ from gasmcast import (
     VideoReadError,
     read_video,
     render_clip,
+    visualize_class_evidence,
     visualize_cross_attention_layers,
     visualize_graph_attention,
 )
@@ -34,6 +35,16 @@ def model():
     return small_model(class_names=["$lift", "drop", "turn"]).train()
 
 
+@pytest.fixture
+def clip(model, video):
+    return load_clip(model, video)
+
+
+@pytest.fixture
+def seen(model, clip):
+    return inspect_clip(model, clip)
+
+
 def run(model, clip):
     model.eval()
     with torch.no_grad():
@@ -45,7 +56,13 @@ def heat_map(ax, image):
     return torch.tensor(ax.images[image].get_array().data)
 
 
-DRAW = [visualize_graph_attention, visualize_cross_attention_layers]
+def titled(figure, beginning):
+    (ax,) = (ax for ax in figure.axes if ax.get_title().startswith(beginning))
+    return ax
+
+
+DRAW = [visualize_graph_attention, visualize_cross_attention_layers, visualize_class_evidence]
+ATTENTION = DRAW[:2]
 
 
 @pytest.mark.parametrize("draw", DRAW)
@@ -67,18 +84,19 @@ def test_pictures_are_written(draw, ending, model, video, tmp_path):
 def test_title_is_the_prediction(draw, model, video):
     probabilities, _ = run(model, load_clip(model, video))
     label = int(probabilities.argmax())
-    title = draw(model, video).get_suptitle()
-    assert title == f"{model.class_names[label]}  ({probabilities[label]:.0%})".replace("$", r"\$")
+    title = draw(model, video).get_suptitle().splitlines()[0].removeprefix("evidence for ")
+    assert title == f"{model.class_names[label]}  ({probabilities[label]:.1%})".replace("$", r"\$")
 
 
-def test_drawn_layers_are_the_attention(model, video):
-    clip = load_clip(model, video)
-    figure = visualize_cross_attention_layers(model, clip)
+@pytest.mark.parametrize("head", [None, 0, 3])
+def test_drawn_layers_are_the_attention(head, model, clip, seen):
+    figure = visualize_cross_attention_layers(model, clip, head=head)
     _, maps = run(model, clip)
-    patches, segments = cross_attention_means(inspect_clip(model, clip))
+    patches, segments = cross_attention_means(seen, head)
     torch.testing.assert_close(patches.sum(1), torch.ones(3))
     torch.testing.assert_close(segments.sum(1), torch.ones(3))
-    by_hand = maps.pattern.motion_to_semantic[0].sum(dim=(0, 1)) / (4 * 8)
+    heads = slice(None) if head is None else slice(head, head + 1)
+    by_hand = maps.pattern.motion_to_semantic[0, heads].mean(dim=(0, 1))
     torch.testing.assert_close(patches[1], by_hand)
     for layer, name in enumerate(("layer 1: basic", "layer 2: pattern", "layer 3: action")):
         index = [ax.get_title() for ax in figure.axes].index(name)
@@ -88,28 +106,136 @@ def test_drawn_layers_are_the_attention(model, video):
         torch.testing.assert_close(heights, segments[layer])
 
 
-def test_drawn_graph_attention_is_the_attention(model, video):
-    clip = load_clip(model, video)
-    figure = visualize_graph_attention(model, clip)
+@pytest.mark.parametrize("head", [None, 0, 3])
+def test_drawn_graph_attention_is_the_attention(head, model, clip):
+    figure = visualize_graph_attention(model, clip, head=head)
     _, maps = run(model, clip)
     spatial, temporal = maps.semantic_graph[0], maps.motion_graph[0]
-    received = torch.zeros(16)
+    heads = slice(None) if head is None else slice(head, head + 1)
+    received, value_of = torch.zeros(16), {}
     for (source, target), weights in zip(
-        spatial.edge_index.t().tolist(), spatial.attention, strict=True
+        spatial.edge_index.t().tolist(), spatial.attention[:, heads], strict=True
     ):
+        value_of[source, target] = float(weights.mean())
         if source != target:
             received[source] += weights.mean()
-    torch.testing.assert_close(attention_received(spatial), received)
-    (heat,) = (ax for ax in figure.axes if ax.get_title().startswith("graph attention"))
-    torch.testing.assert_close(heat_map(heat, 1), received.view(4, 4))
+    torch.testing.assert_close(attention_received(spatial, head), received)
+    torch.testing.assert_close(
+        heat_map(titled(figure, "attention received"), 1), received.view(4, 4)
+    )
+    lines, nodes = titled(figure, "attention along edges\neach patch's 2 largest").collections
+    for line, value in zip(lines.get_segments(), lines.get_array(), strict=True):
+        i, j = (int(x) + 4 * int(y) for x, y in line[[0, -1]])
+        assert float(value) == pytest.approx(max(value_of[i, j], value_of[j, i]))
+    assert nodes.get_array().tolist() == pytest.approx([value_of[i, i] for i in range(16)])
+
     (square,) = (ax for ax in figure.axes if ax.get_xlabel() == "attended segment")
     matrix = heat_map(square, 0)
     for (source, target), weights in zip(
-        temporal.edge_index.t().tolist(), temporal.attention, strict=True
+        temporal.edge_index.t().tolist(), temporal.attention[:, heads], strict=True
     ):
-        assert matrix[target, source] == weights.mean()
+        torch.testing.assert_close(matrix[target, source], weights.mean())
     torch.testing.assert_close(matrix.nansum(1), torch.ones(8))
     assert int(matrix.isnan().sum()) == 64 - temporal.num_edges
+    (arcs,) = (ax for ax in figure.axes if [t for t in ax.texts if t.get_text() == "from later"])
+    lines, nodes = arcs.collections
+    assert len(lines.get_segments()) == temporal.num_edges - 8
+    for line, value in zip(lines.get_segments(), lines.get_array(), strict=True):
+        source, target = (round(float(x)) for x in line[[0, -1], 0])
+        assert float(value) == pytest.approx(float(matrix[target, source]))
+    assert nodes.get_array().tolist() == pytest.approx(matrix.diagonal().tolist())
+    heat = square.images[0]
+    assert lines.get_clim() == nodes.get_clim() == pytest.approx(heat.get_clim())  # one colour bar
+
+
+def test_attention_received_of_no_head(seen):
+    for head in (4, -1):
+        with pytest.raises(ValueError, match=f"head must be None or 0 to 3, got {head}"):
+            attention_received(seen.spatial, head)
+
+
+@pytest.mark.parametrize(("label", "against"), [(None, None), ("drop", None), (1, "turn")])
+def test_drawn_evidence_adds_up_to_the_logit(label, against, model, clip, seen):
+    model.eval()
+    with torch.no_grad():
+        logits = model(clip.unsqueeze(0))[0]
+    figure = visualize_class_evidence(model, clip, label=label, against=against)
+    patches, segments = titled(figure, "patches, sum "), titled(figure, "segments, sum ")
+    bars, total = figure.axes[figure.axes.index(segments) + 1 :][:2]
+    evidence = seen.evidence(label, against)
+    torch.testing.assert_close(heat_map(patches, 1), evidence.patches.view(4, 4))
+    low, high = patches.images[1].get_clim()
+    assert -low == high == pytest.approx(float(evidence.patches.abs().max()))
+    heights = torch.tensor([bar.get_height() for bar in bars.patches]).float()
+    torch.testing.assert_close(heights, evidence.segments)
+
+    logit = logits.max() if label is None else logits[1]
+    logit = float(logit if against is None else logit - logits[2])
+    parts = [float(heat_map(patches, 1).sum()), float(heights.sum()), evidence.bias]
+    widths = [bar.get_width() for bar in total.patches]
+    assert widths == pytest.approx([*parts, logit], abs=1e-5)
+    starts = [bar.get_x() for bar in total.patches]
+    assert starts == pytest.approx([0, parts[0], parts[0] + parts[1], 0], abs=1e-5)
+    said = [text.get_text().replace("\N{MINUS SIGN}", "-") for text in total.texts]
+    assert [float(text) for text in said] == pytest.approx(widths, abs=6e-4)
+    for ax, part in ((patches, parts[0]), (segments, parts[1])):
+        text = ax.get_title().partition("sum ")[2].replace("\N{MINUS SIGN}", "-")
+        assert float(text) == pytest.approx(part, abs=6e-4)
+    unit = "logit" if against is None else "logit difference"
+    assert [text.get_text() for text in total.get_yticklabels()][-1] == unit
+
+
+def test_the_title_of_evidence_names_both_classes(seen):
+    title = visualize_class_evidence(None, seen, label="drop", against="turn").get_suptitle()
+    _, drop, turn = (f"{probability:.1%}" for probability in seen.probabilities.tolist())
+    assert title == f"evidence for drop  ({drop})\nrather than turn  ({turn})"
+
+
+@pytest.mark.parametrize("draw", ATTENTION)
+def test_the_title_says_which_head(draw, seen):
+    assert draw(None, seen).get_suptitle().endswith("attention, mean of 4 heads")
+    assert draw(None, seen, head=2).get_suptitle().endswith("attention, head 2 of 0 to 3")
+
+
+@pytest.mark.parametrize("draw", DRAW)
+def test_an_inspection_is_drawn_without_the_model(draw, model, clip, seen, tmp_path):
+    frames = seen.frames.clone()
+    for ours, theirs in zip(
+        draw(None, seen, tmp_path / "a.png").axes, draw(model, clip).axes, strict=True
+    ):
+        for image, other in zip(ours.images, theirs.images, strict=True):
+            assert torch.allclose(*(torch.as_tensor(im.get_array()) for im in (image, other)))
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    assert torch.equal(seen.frames, frames)
+    with pytest.raises(ValueError, match="video must be a ClipInspection, got Tensor"):
+        draw(None, clip)
+
+
+@pytest.mark.parametrize("draw", DRAW)
+def test_a_wrong_choice_is_named_before_the_extractors_run(draw, model, clip, seen):
+    def never(*_):
+        raise AssertionError("the extractor ran")
+
+    model.semantic_extractor.register_forward_pre_hook(never)
+    wrong = [({"head": 4}, "head must be None or 0 to 3, got 4")]
+    if draw is visualize_class_evidence:
+        wrong = [
+            ({"label": "push"}, "the model has no class 'push': expected one of"),
+            ({"label": 1, "against": 3}, "label must be a name or 0 to 2, got 3"),
+        ]
+    for options, message in wrong:
+        for given in ((model, clip), (None, seen)):
+            with pytest.raises(ValueError, match=message):
+                draw(*given, **options)
+
+
+def test_text_stays_text(seen, tmp_path):
+    for ending in ("svg", "pdf"):
+        visualize_class_evidence(None, seen, tmp_path / f"a.{ending}", label="drop")
+    assert ">evidence for drop" in (tmp_path / "a.svg").read_text()  # within <text>
+    pdf = (tmp_path / "a.pdf").read_bytes()
+    assert b"/Type3" not in pdf
+    assert b"/CIDFontType2" in pdf
 
 
 def test_every_kind_of_video(model, video):
@@ -145,4 +271,8 @@ def test_late_fusion_has_no_layers_to_show(video):
         ValueError, match="the model has no fusion layers to show: it was made with"
     ):
         visualize_cross_attention_layers(model, video)
-    assert visualize_graph_attention(model, video).axes
+    seen = inspect_clip(model, video)
+    with pytest.raises(ValueError, match="the model has no fusion layers to show"):
+        visualize_cross_attention_layers(None, seen)
+    for draw in (visualize_graph_attention, visualize_class_evidence):
+        assert draw(None, seen).get_suptitle()
