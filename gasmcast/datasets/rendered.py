@@ -25,22 +25,25 @@ True
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 
 from gasmcast.datasets import _scene
-from gasmcast.whole_file import whole_file
+from gasmcast.datasets._written_set import (
+    CODECS,
+    check_choice,
+    check_choices,
+    check_set,
+    check_whole,
+    clip_seed,
+    write_set,
+)
 
 MOTIONS: tuple[str, ...] = (
     "left_to_right",
@@ -76,28 +79,6 @@ _SENTENCES = {
 _DRAWN = {"left_to_right": 1, "lift": 2, "towards": 3, "turn_clockwise": 4}
 # Goes up when the same arguments give other pictures, so that no folder mixes two versions.
 _VERSION = 1
-_PARAMETERS_FILE = "rendered.json"
-
-
-@dataclass(frozen=True)
-class _Codec:
-    encoder: str
-    container: str
-    suffix: str
-    options: dict[str, str]
-
-
-_CODECS = {
-    # Without mbtree: with it, x264 gave other bytes for the same small frames now and then, even in
-    # one process with one thread.
-    "h264": _Codec("libx264", "mp4", ".mp4", {"crf": "18", "preset": "veryfast", "mbtree": "0"}),
-    "vp9": _Codec(
-        "libvpx-vp9",
-        "webm",
-        ".webm",
-        {"crf": "20", "b:v": "0", "deadline": "good", "cpu-used": "5"},
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -129,8 +110,8 @@ def class_name(motion: str, appearance: str) -> str:
     Raises:
         ValueError: for a motion or an appearance that does not exist.
     """
-    _check_choice("motion", motion, MOTIONS)
-    _check_choice("appearance", appearance, APPEARANCES)
+    check_choice("motion", motion, MOTIONS)
+    check_choice("appearance", appearance, APPEARANCES)
     return _SENTENCES[motion].format(appearance)
 
 
@@ -242,64 +223,40 @@ def write_rendered_dataset(
         ValueError: for an argument outside of what is stated above, a folder that was written with
             other parameters, or one that holds something else.
     """
-    for split, count in clips_per_class.items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
-            raise ValueError(
-                "a split's name must consist of letters, digits, '_' and '-' and start with a "
-                f"letter or digit, got {split!r}"
-            )
-        _check_whole(f"clips_per_class[{split!r}]", count, 1)
-    if not clips_per_class:
-        raise ValueError("clips_per_class must name at least one split, got none")
-    _check_choices("motions", motions, MOTIONS)
-    _check_choices("appearances", appearances, APPEARANCES)
-    _check_whole("num_frames", num_frames, 2)
-    _check_whole("size", size, 32)
-    if size % 2:
-        raise ValueError(f"size must be even for 4:2:0 video, got {size}")
-    _check_whole("seed", seed, 0)
-    _check_choice("codec", codec, _CODECS)
-    _check_whole("fps", fps, 1)
-
-    root = Path(root)
-    _claim_folder(
-        root,
-        {
-            "version": _VERSION,
-            "clips_per_class": {split: int(count) for split, count in clips_per_class.items()},
-            "motions": list(motions),
-            "appearances": list(appearances),
-            "num_frames": int(num_frames),
-            "size": int(size),
-            "seed": int(seed),
-            "codec": codec,
-            "fps": int(fps),
-        },
-    )
+    options = {"num_frames": num_frames, "size": size, "seed": seed, "codec": codec, "fps": fps}
+    check_set(clips_per_class, **options)
+    check_choices("motions", motions, MOTIONS)
+    check_choices("appearances", appearances, APPEARANCES)
+    parameters = {
+        "version": _VERSION,
+        "clips_per_class": {split: int(count) for split, count in clips_per_class.items()},
+        "motions": list(motions),
+        "appearances": list(appearances),
+        **{name: value if name == "codec" else int(value) for name, value in options.items()},
+    }
     classes = [(motion, appearance) for motion in motions for appearance in appearances]
-    labels = {class_name(*pair): index for index, pair in enumerate(classes)}
-    _write(root / "labels.json", json.dumps(labels, indent=2).encode() + b"\n")
-
     splits = {
-        split: _list_clips(classes, split, int(count), int(seed), _CODECS[codec].suffix)
+        split: _list_clips(classes, split, int(count), int(seed), CODECS[codec].suffix)
         for split, count in clips_per_class.items()
     }
-    for clip in _with_progress([clip for clips in splits.values() for clip in clips], progress):
-        target = root / clip.path
-        if not target.exists():
-            frames = render_clip(
-                clip.motion, clip.appearance, seed=clip.seed, num_frames=num_frames, size=size
-            )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _write(target, _encode(frames, _CODECS[codec], int(fps)))
-
-    for split, clips in splits.items():
-        table = io.StringIO(newline="")
-        rows = csv.writer(table, lineterminator="\n")
-        rows.writerow(["path", "label"])
-        rows.writerows([clip.path, clip.label] for clip in clips)
-        _write(root / f"{split}.csv", table.getvalue().encode())
+    write_set(
+        Path(root),
+        "rendered.json",
+        parameters,
+        {class_name(*pair): index for index, pair in enumerate(classes)},
+        splits,
+        partial(_draw_clip, num_frames=num_frames, size=size),
+        codec=codec,
+        fps=int(fps),
+        progress=progress,
+    )
     return splits
+
+
+def _draw_clip(clip: RenderedClip, *, num_frames: int, size: int) -> torch.Tensor:
+    return render_clip(
+        clip.motion, clip.appearance, seed=clip.seed, num_frames=num_frames, size=size
+    )
 
 
 def _draw(
@@ -310,11 +267,11 @@ def _draw(
     num_frames: int,
     size: int,
 ) -> torch.Tensor:
-    _check_choice("motion", motion, MOTIONS)
-    _check_choice("appearance", appearance, APPEARANCES)
-    _check_whole("seed", seed, 0)
-    _check_whole("num_frames", num_frames, 2)
-    _check_whole("size", size, 32)
+    check_choice("motion", motion, MOTIONS)
+    check_choice("appearance", appearance, APPEARANCES)
+    check_whole("seed", seed, 0)
+    check_whole("num_frames", num_frames, 2)
+    check_whole("size", size, 32)
     forwards = motion in _DRAWN
     drawn = motion if forwards else OPPOSITE[motion]
     frames = draw(
@@ -345,92 +302,7 @@ def _list_clips(
                     motion=motion,
                     appearance=appearance,
                     split=split,
-                    seed=_clip_seed(seed, split, label, number),
+                    seed=clip_seed(seed, split, label, number),
                 )
             )
     return clips
-
-
-def _clip_seed(seed: int, split: str, label: str, number: int) -> int:
-    # With 63 bits, the chance that any two of a million clips share a seed is one in ten million.
-    # hash() would not do: it differs between processes.
-    key = f"{seed}/{split}/{label}/{number}".encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
-
-
-def _claim_folder(root: Path, parameters: dict[str, object]) -> None:
-    """Make the folder ours, or find that it already is, with the same parameters."""
-    root.mkdir(parents=True, exist_ok=True)
-    stated = root / _PARAMETERS_FILE
-    if not stated.exists():
-        others = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
-        if others:
-            raise ValueError(
-                f"{root} holds {others[0]!r} but no {_PARAMETERS_FILE}: a rendered set needs a "
-                "folder of its own"
-            )
-        _write(stated, json.dumps(parameters, indent=2).encode() + b"\n")
-        return
-    try:
-        found = json.loads(stated.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{stated} is not readable as JSON: {error}") from error
-    for key, wanted in parameters.items():
-        held = found.get(key) if isinstance(found, dict) else None
-        if held != wanted:
-            raise ValueError(
-                f"{root} was written with {key}={held!r}, not {wanted!r}: use another folder, or "
-                "delete this one"
-            )
-
-
-def _encode(frames: torch.Tensor, codec: _Codec, fps: int) -> bytes:
-    import av
-
-    # Encoded in memory: a killed process leaves no half-written video behind.
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=codec.container) as container:
-        stream = container.add_stream(codec.encoder, rate=fps, options=codec.options)
-        stream.height, stream.width = frames.shape[-2:]
-        stream.pix_fmt = "yuv420p"
-        # With several threads the encoder's choices, and so the bytes, would depend on the machine.
-        stream.codec_context.thread_count = 1
-        for picture in frames.permute(0, 2, 3, 1).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with whole_file(path) as file:
-        file.write(content)
-
-
-def _with_progress(clips: list[RenderedClip], progress: bool) -> Iterable[RenderedClip]:
-    if not progress:
-        return clips
-    from tqdm import tqdm
-
-    return tqdm(clips, desc="rendering", unit="clip")
-
-
-def _check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    choices = tuple(choices)
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _check_choices(name: str, values: Sequence[str], choices: tuple[str, ...]) -> None:
-    if isinstance(values, str):
-        raise ValueError(f"{name} must be a sequence of names, got the string {values!r}")
-    if not values:
-        raise ValueError(f"{name} must name at least one of {', '.join(choices)}, got none")
-    for value in values:
-        _check_choice(f"each of {name}", value, choices)
-    if len(set(values)) < len(values):
-        raise ValueError(f"{name} must not name anything twice, got {', '.join(values)}")
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")

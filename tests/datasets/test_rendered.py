@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gasmcast.datasets import _drawing, _scene, rendered
+from gasmcast.datasets import _drawing, _scene, _written_set, rendered
 from gasmcast.datasets.rendered import (
     APPEARANCES,
     MOTIONS,
@@ -456,7 +456,7 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="no space left"):
-        rendered._write(tmp_path / "clip.mp4", b"bytes")
+        _written_set._write(tmp_path / "clip.mp4", b"bytes")
     assert list(tmp_path.iterdir()) == []
 
 
