@@ -35,19 +35,20 @@ _GAP = 0.06
 
 @dataclass(frozen=True)
 class Stage:
-    """What there is to choose from in a split."""
+    """What there is to choose from: outlines of all things, of the agent, and backgrounds."""
 
     outlines: Sequence[str]
+    agents: Sequence[str]
     textures: Sequence[str]
 
 
 @dataclass(frozen=True)
 class _Act:
-    """What agent and other do, and whether the agent is in front."""
+    """What agent and other do, and whether the agent is in front; None: as it happens."""
 
     agent: Path
     other: Path
-    agent_in_front: bool = True
+    agent_in_front: bool | None = None
 
 
 def draw_interaction(
@@ -80,16 +81,20 @@ def _draw_scene(
     light_angle = scene_rng.uniform(0, 2 * np.pi)
     lightness = scene_rng.uniform(0.45, 0.7)
     texture = draw_texture(scene_rng, _ground(scene_rng, lightness), size, stage.textures)
-    looks = {kind: _look(scene_rng, HUES[kind], stage) for kind in HUES}
+    looks = {
+        kind: _look(scene_rng, HUES[kind], stage.agents if kind == agent else stage.outlines)
+        for kind in HUES
+    }
     distractors = [
-        Thing(*_look(scene_rng, None, stage), _wander(scene_rng, times))
+        Thing(*_look(scene_rng, None, stage.outlines), _wander(scene_rng, times))
         for _ in range(scene_rng.integers(3))
     ]
     act = _ACTIONS[action](action_rng, times)
     other = next(kind for kind in HUES if kind != agent)
     cast = {agent: Thing(*looks[agent], act.agent), other: Thing(*looks[other], act.other)}
     actors = [cast[other], cast[agent]]
-    if not act.agent_in_front:
+    as_it_happens = bool(scene_rng.integers(2))
+    if not (as_it_happens if act.agent_in_front is None else act.agent_in_front):
         actors.reverse()
     return Scene(camera, light_angle, texture, distractors + actors), cast
 
@@ -104,10 +109,10 @@ def _ground(rng: np.random.Generator, lightness: float) -> np.ndarray:
 
 
 def _look(
-    rng: np.random.Generator, hues: tuple[float, float] | None, stage: Stage
+    rng: np.random.Generator, hues: tuple[float, float] | None, outlines: Sequence[str]
 ) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Fields and two colours. Warm and cool things are equally bright: only colour tells them."""
-    fields = draw_fields(rng, APPEARANCES[rng.integers(len(APPEARANCES))], stage.outlines)
+    fields = draw_fields(rng, APPEARANCES[rng.integers(len(APPEARANCES))], outlines)
     hue = rng.uniform(*hues) if hues else rng.uniform(0, 2 * np.pi)
     lumas = rng.uniform(0.62, 0.8), rng.uniform(0.2, 0.38)
     colours = [
@@ -215,14 +220,14 @@ def _towards_other(rng: np.random.Generator, radii: tuple[float, float], end: fl
 
 
 def _near_to(
-    contact: float, radii: tuple[float, float], front: bool
+    beside: bool, radii: tuple[float, float], front: bool | None
 ) -> Callable[[np.random.Generator, np.ndarray], _Act]:
     """The agent comes to the other: beside it, over it or behind it."""
 
     def act(rng: np.random.Generator, times: np.ndarray) -> _Act:
         own, others = (rng.uniform(0.9, 1.1) * radius for radius in radii)
         touching = _REACH * (own + others)
-        end = touching + _GAP if contact else rng.uniform(0.0, 0.04)
+        end = touching + _GAP if beside else rng.uniform(0.0, 0.04)
         other, _, start, place = _towards_other(
             rng, (own, others), end, end + rng.uniform(0.5, 0.7)
         )
@@ -303,9 +308,10 @@ _ACTIONS: dict[str, Callable[[np.random.Generator, np.ndarray], _Act]] = {
     "push_right": _slide(0, 1.0),
     "lift": _slide(1, -1.0),
     "turn_clockwise": _turn,
-    "bring_closer": _grow,
-    "approach": _near_to(True, (0.24, 0.24), True),
+    "bring": _grow,
+    "approach": _near_to(True, (0.24, 0.24), None),
     "cover": _near_to(False, (0.31, 0.2), True),
+    "put_in_front": _near_to(False, (0.2, 0.31), True),
     "put_behind": _near_to(False, (0.2, 0.31), False),
     "pass_right": _pass_by,
     "pretend_to_approach": _there_and_back(1.0),
