@@ -32,7 +32,8 @@ from gasmcast import (
     visualize_cross_attention_layers,
     visualize_graph_attention,
 )
-from gasmcast.datasets import APPEARANCES, MOTIONS, render_clip
+from gasmcast.datasets import APPEARANCES, MOTIONS, render_clip, render_interaction
+from gasmcast.datasets.interactions import ACTIONS, AGENTS
 from gasmcast.explanation import ClipInspection, GraphPart
 from gasmcast.graphs import Adjacent, Nearest, Similar, TargetDegree
 from gasmcast.visualization import draw_film_strip, draw_segment_bars, overlay_patches
@@ -51,6 +52,19 @@ def rendered() -> Figure:
         ax.imshow(clip.permute(2, 0, 3, 1).flatten(1, 2))
         ax.set(xticks=[], yticks=[])
         ax.set_ylabel(motion, rotation=0, ha="right", va="center")
+    return figure
+
+
+def interactions() -> Figure:
+    """Six frames of each action, of opposites the one that is drawn, by either of the things."""
+    shown = [*ACTIONS[:18:2], *ACTIONS[18:]]
+    figure = Figure(figsize=(9.6, 0.72 * len(shown)), layout="constrained")
+    for row, (axes, action) in enumerate(zip(figure.subplots(len(shown), 2), shown, strict=True)):
+        for ax, agent in zip(axes, AGENTS, strict=True):
+            clip = render_interaction(action, agent, seed=20 + row // 4)[[0, 5, 9, 14, 18, 23]]
+            ax.imshow(clip.permute(2, 0, 3, 1).flatten(1, 2))
+            ax.set(xticks=[], yticks=[])
+        axes[0].set_ylabel(action, rotation=0, ha="right", va="center")
     return figure
 
 
@@ -180,7 +194,7 @@ def main(quickstart: Path | None = None) -> None:
     Args:
         quickstart: Folder of a run of examples/quickstart.py; null: only what needs no model.
     """
-    for draw in (rendered, graphs, rules, space_and_time):
+    for draw in (rendered, interactions, graphs, rules, space_and_time):
         write(draw.__name__, draw())
     if quickstart is not None:
         seen = inspected(quickstart)

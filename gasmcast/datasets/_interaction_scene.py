@@ -208,15 +208,17 @@ def _grow(rng: np.random.Generator, times: np.ndarray) -> _Act:
     )
 
 
-def _towards_other(rng: np.random.Generator, radii: tuple[float, float], end: float, far: float):
-    """Where the other is, a direction, and places ``far`` and ``end`` from it that way."""
+def _towards_other(
+    rng: np.random.Generator, radii: tuple[float, float], end: float, far: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the other is, and places ``far`` and ``end`` from it in a direction."""
     while True:
         angle = rng.uniform(0, 2 * np.pi)
         direction = np.array([np.cos(angle), np.sin(angle)])
         other = -direction * far / 2 + rng.uniform(-0.25, 0.25, 2)
         start = other + direction * far
         if max(abs(other).max() + radii[1], abs(start).max() + radii[0]) <= _ROOM:
-            return other, direction, start, other + direction * end
+            return other, start, other + direction * end
 
 
 def _near_to(
@@ -228,9 +230,7 @@ def _near_to(
         own, others = (rng.uniform(0.9, 1.1) * radius for radius in radii)
         touching = _REACH * (own + others)
         end = touching + _GAP if beside else rng.uniform(0.0, 0.04)
-        other, _, start, place = _towards_other(
-            rng, (own, others), end, end + rng.uniform(0.5, 0.7)
-        )
+        other, start, place = _towards_other(rng, (own, others), end, end + rng.uniform(0.5, 0.7))
         progress = draw_progress(rng, times) + 0.5
         way = (place - start)[:, None] * progress
         return _Act(
@@ -248,7 +248,7 @@ def _there_and_back(sign: float) -> Callable[[np.random.Generator, np.ndarray], 
     def act(rng: np.random.Generator, times: np.ndarray) -> _Act:
         radii = _radius(rng), _radius(rng)
         end = _REACH * sum(radii) + _GAP
-        other, _, start, place = _towards_other(rng, radii, end, end + rng.uniform(0.5, 0.7))
+        other, start, place = _towards_other(rng, radii, end, end + rng.uniform(0.5, 0.7))
         progress = draw_progress(rng, 1 - abs(2 * times - 1)) + 0.5
         progress = progress if sign > 0 else 1 - progress
         way = (place - start)[:, None] * progress

@@ -17,8 +17,8 @@ No single look at a clip is enough, by construction:
   classes to choose from, too.
 
 The splits ``train``, ``validation`` and ``test`` share no outline of a thing and no kind of
-background. ``combinations`` has the outlines and backgrounds of ``train``, but each action is done by
-things that do not do it there.
+background. ``combinations`` has the outlines and backgrounds of ``train``, but each action is done
+by things that do not do it there.
 
 >>> clip = render_interaction("cover", "warm", seed=7)
 >>> clip.shape, clip.dtype
