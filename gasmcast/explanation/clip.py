@@ -60,14 +60,12 @@ def sample_clip(
         path = fspath(video)
         video = read_video(path, lambda count: segment_indices(count, model.num_frames))
     frames = video.frames if isinstance(video, VideoClip) else video
-    if (
-        not isinstance(frames, Tensor)
-        or frames.dim() != 4
-        or frames.size(1) != 3
-        or not frames.numel()
-    ):
+    if not isinstance(frames, Tensor) or frames.dim() != 4 or frames.size(1) != 3:
         came = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
         raise ValueError(f"video must be a path or [T, 3, H, W], got {came}")
+    if not frames.numel():
+        missing = "pixels" if len(frames) else "frames"
+        raise ValueError(f"the video has no {missing}: got {list(frames.shape)}")
     if frames.is_floating_point():
         _check_ready(frames, model.image_size)
         return SampledClip(frames)
