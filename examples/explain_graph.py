@@ -3,8 +3,9 @@
     python examples/explain_graph.py VIDEO --checkpoint runs/quickstart/run/model --algorithm gnn
 
 prints the most important edges (rule, similarity, value) and nodes of the graph of the patches, or
-with `--stream temporal` of the segments, and what the class's logit loses without these edges and
-without as many others. It writes a picture, and all edges as CSV. The algorithms:
+with `--stream temporal` of the segments, the range of all values, and what the class's logit loses
+without these edges and without as many others. It writes a picture, and all edges as CSV. The
+algorithms:
 
 - attention: the mean over heads of the attention (`AttentionExplainer`);
 - gnn: masks from 0 to 1 that keep the answer with as little as possible (`GNNExplainer`);
@@ -20,10 +21,12 @@ clip test_01_00002.mp4:
      segment takes from  rule                      similarity     value
            1 <- 4         similar                        0.852    0.1022
            0 <- 4         similar                        0.823    0.1019
+    all 48 edges: 0.0314 to 0.1022, mean 0.0675
 
      segment     value
            7   -0.0735
            6   -0.0372
+    all 8: -0.0735 to 0.0159, mean -0.0164
 
     logit 4.304; without these 2 edges 4.298; without 2 of the other 46, at random, 4.303
 
@@ -37,8 +40,22 @@ from typing import Literal, NamedTuple
 
 import torch
 from jsonargparse import auto_cli
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
+
+from gasmcast import TemporalCrossAttentionModel, VideoReadError, draw_graph, to_networkx
+from gasmcast.explanation import ClipInspection, GraphPart, inspect_clip
+from gasmcast.visualization import (
+    attention_received,
+    check_folder,
+    draw_film_strip,
+    draw_segment_bars,
+    overlay_patches,
+)
+
+# isort: split
+# After gasmcast, which silences a warning that torch gives when this is imported.
 from torch_geometric.data import Data
 from torch_geometric.explain import (
     AttentionExplainer,
@@ -47,15 +64,6 @@ from torch_geometric.explain import (
     ExplainerAlgorithm,
     Explanation,
     GNNExplainer,
-)
-
-from gasmcast import TemporalCrossAttentionModel, VideoReadError, draw_graph, to_networkx
-from gasmcast.explanation import ClipInspection, GraphPart, inspect_clip
-from gasmcast.visualization import (
-    attention_received,
-    draw_film_strip,
-    draw_segment_bars,
-    overlay_patches,
 )
 
 
@@ -86,6 +94,7 @@ def main(
         top: How many edges to print, draw and take away; self-loops are left out.
         seed: Of the masks that gnn starts from, and of the other edges to take away.
     """
+    check_folder(output)
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
     if top < 1:
@@ -107,9 +116,10 @@ def main(
 
     path = output / f"{video.stem}_{stream}_{algorithm}.csv"
     write_table(part, values, path)
-    figure = Figure(figsize=(11, 5) if stream == "spatial" else (8, 5), layout="constrained")
+    figure = Figure(figsize=(11, 5.4) if stream == "spatial" else (8, 5.4), layout="constrained")
     draw(figure, part, inspection, values, chosen)
-    title = f"{inspection.class_names[label]} ({probability:.0%}): {algorithm}"
+    said = f"{inspection.class_names[label]} ({probability:.0%})"
+    title = f"{video.name}: says {said}\nwhat that rests on, by explainer: {algorithm}"
     figure.suptitle(title, parse_math=False)  # a class name can hold anything
     figure.savefig(path.with_suffix(".png"), dpi=150)
     print(f"written: {path} and {path.with_suffix('.png').name}")
@@ -153,10 +163,15 @@ def run(part: GraphPart, algorithm: ExplainerAlgorithm, **mask_types: str) -> Ex
 
 def strongest(part: GraphPart, edges: Tensor, top: int) -> Tensor:
     """The edges of the largest values, whatever their sign, self-loops left out: numbers [top]."""
+    numbers = between(part)
+    order = edges[numbers].abs().argsort(descending=True, stable=True)
+    return numbers[order[:top]]
+
+
+def between(part: GraphPart) -> Tensor:
+    """The numbers of the edges between two nodes, so without self-loops."""
     source, target = part.graph.edge_index
-    between = (source != target).nonzero().squeeze(1)
-    order = edges[between].abs().argsort(descending=True, stable=True)
-    return between[order[:top]]
+    return (source != target).nonzero().squeeze(1)
 
 
 def print_edges(part: GraphPart, values: Values, chosen: Tensor) -> None:
@@ -171,9 +186,26 @@ def print_edges(part: GraphPart, values: Values, chosen: Tensor) -> None:
             f"{target:>8} <- {source:<8}  {known['rule']:<26}{known['similarity']:>10.3f}"
             f"{values.edges[edge]:>10.4f}"
         )
+    print(f"all {len(between(part))} edges: {spread(values.edges[between(part)])}")
     print(f"\n{kind:>8}     value")
     for node in values.nodes.abs().argsort(descending=True, stable=True)[: len(chosen)].tolist():
         print(f"{node:>8}{values.nodes[node]:>10.4f}")
+    print(f"all {len(values.nodes)}: {spread(values.nodes)}")
+
+
+def spread(values: Tensor) -> str:
+    """From where to where values run, and whether they are all but even."""
+    if not len(values):
+        return "none"
+    text = f"{values.min():.4f} to {values.max():.4f}, mean {values.mean():.4f}"
+    return f"{text}: all but even" if all_but_even(values) else text
+
+
+def all_but_even(values: Tensor) -> bool:
+    """Whether none is further from the mean than a quarter of it."""
+    return bool(len(values)) and bool(
+        (values - values.mean()).abs().max() <= values.mean().abs() / 4
+    )
 
 
 def print_faithfulness(part: GraphPart, inspection: ClipInspection, chosen: Tensor) -> None:
@@ -221,27 +253,52 @@ def draw(
     values: Values,
     chosen: Tensor,
 ) -> None:
-    """The chosen edges by their values, and all nodes by theirs."""
+    """The chosen edges by their values, and all nodes by theirs.
+
+    Scales begin at 0 and reach at least twice the mean of all; where an explainer gives negative
+    values, 0 is in the middle of both.
+    """
     graph = Data(pos=part.graph.pos, edge_index=part.graph.edge_index[:, chosen])
+    edges = values.edges[between(part)]
+    signed = bool((edges < 0).any() or (values.nodes < 0).any())
+    most, mean = (float(edges.abs().max()), float(edges.mean())) if len(edges) else (0.0, 0.0)
+    high = max(most, 0.0 if signed else 2 * mean) or 1.0
     drawn = {"edge_values": values.edges[chosen], "top_k": None}
-    signed = bool((values.nodes < 0).any())
+    drawn["limits"] = (-high if signed else 0.0, high)
+    of_edges = f"the {len(chosen)} strongest edges" + even_note(edges)
     if part.stream == "spatial":
         frame = inspection.frames[inspection.frame_index]
         left, right = figure.subplots(1, 2)
-        draw_graph(graph, frame, left, colorbar="value of the edge", **drawn)
-        left.set_title(f"the {len(chosen)} strongest edges", fontsize="medium")
+        draw_graph(graph, frame, left, **drawn)
+        edge_bar(left, [left], None if signed else mean, shrink=0.8, pad=0.02)
+        left.set_title(of_edges, fontsize="medium")
         nodes = values.nodes.view(inspection.grid_size)
         overlay_patches(frame, nodes, right, colorbar="value of the patch", signed=signed)
-        right.set_title("all patches", fontsize="medium")
+        over = f"frame {inspection.frame_index} (of 0 to {len(inspection.frames) - 1})"
+        right.set_title(f"all patches, over {over}{even_note(values.nodes)}", fontsize="medium")
         return
     film, arcs, bars = axes = figure.subplots(3, 1, height_ratios=(1, 2.2, 1.2))
     draw_film_strip(inspection.frames, graph.num_nodes, film)
     draw_graph(graph, ax=arcs, **drawn)
-    arcs.set_title("above: from earlier segments; below: from later", fontsize="small")
+    arcs.set_title(of_edges, fontsize="medium")
     draw_segment_bars(values.nodes, bars, signed=signed)
     bars.set_ylabel("value of\nthe segment", fontsize="small")
+    bars.set_title("all segments" + even_note(values.nodes), fontsize="medium")
     # Beside all three, so that they stay as wide as each other.
-    figure.colorbar(arcs.collections[0], ax=list(axes), shrink=0.7, label="value of the edge")
+    edge_bar(arcs, list(axes), None if signed else mean, shrink=0.7)
+
+
+def even_note(values: Tensor) -> str:
+    """What to add to a title where values are all but even."""
+    return f"\n(of all, {spread(values)})" if all_but_even(values) else ""
+
+
+def edge_bar(drawing: Axes, axes: list[Axes], mean: float | None, **place: float) -> None:
+    """The colour bar of the edges, with a line at the mean of all of them."""
+    label = "value of the edge" + ("" if mean is None else " (line: mean of all)")
+    bar = drawing.figure.colorbar(drawing.collections[0], ax=axes, label=label, **place)
+    if mean is not None:
+        bar.ax.axhline(mean, color="black", lw=1)
 
 
 if __name__ == "__main__":

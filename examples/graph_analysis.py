@@ -28,14 +28,18 @@ from jsonargparse import auto_cli
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 from torch.nn import functional as F
-from torch_geometric.data import Data
 
 from gasmcast import TemporalCrossAttentionModel, graph_report, segment_indices, to_networkx
 from gasmcast.datasets import APPEARANCES, MOTIONS, class_name, render_clip, render_object_mask
 from gasmcast.explanation import ClipInspection, inspect_clip
-from gasmcast.visualization import attention_received, overlay_patches
+from gasmcast.visualization import attention_received, check_folder, overlay_patches
+
+# isort: split
+# After gasmcast, which silences a warning that torch gives when this is imported.
+from torch_geometric.data import Data
 
 # The palette of Okabe and Ito, told apart by colour-blind readers too.
 COLORS = ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#999999"]
@@ -194,6 +198,8 @@ def draw_clip(seen: dict[str, ClipInspection], on_object: Tensor) -> Figure:
         for ax in axes:
             draw_outline(ax, on_object.view(grid))
         axes[0].set_ylabel(name)
+    outline = Line2D([], [], color="black", lw=1.6)
+    figure.legend([outline], ["border of the object's patches"], loc="outside lower center")
     return figure
 
 
@@ -227,6 +233,7 @@ def main(
         clips: How many clips to look at.
         seed: Of the fresh model's weights; the clips are the same for every seed.
     """
+    check_folder(output)
     if find_spec("sklearn") is None:
         raise ImportError("scikit-learn is missing: pip install scikit-learn")
     if not checkpoint.is_dir():

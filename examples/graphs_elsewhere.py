@@ -33,13 +33,17 @@ from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gasmcast import draw_graph, generate_spatial_positions, graph_report
+from gasmcast.graphs import Adjacent, Nearest, Pairs, Rule, RuleGraph, SpatialGraph
+from gasmcast.visualization import check_folder
+
+# isort: split
+# After gasmcast, which silences a warning that torch gives when this is imported.
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GATv2Conv, global_max_pool, global_mean_pool
 from torch_geometric.transforms import BaseTransform
-
-from gasmcast import draw_graph, generate_spatial_positions, graph_report
-from gasmcast.graphs import Adjacent, Nearest, Pairs, Rule, RuleGraph, SpatialGraph
 
 GRID = 4  # patches of 2 x 2 pixels
 
@@ -82,6 +86,7 @@ def main(
         epochs: Passes over the digits to train on.
         runs: Trainings of each kind, each from other random weights.
     """
+    check_folder(output)
     if not 8 <= digits <= 1797:
         raise ValueError(f"digits must be between 8 and 1797, got {digits}")
     if min(epochs, runs) < 1:

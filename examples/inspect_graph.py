@@ -33,6 +33,7 @@ from gasmcast import (
     read_video,
     to_networkx,
 )
+from gasmcast.visualization import check_folder
 
 
 def main(
@@ -51,6 +52,7 @@ def main(
         similarity_threshold: Cosine similarity that ties two nodes of a graph of pixels.
         adjacency_window: Segments at most so far apart are adjacent, in a graph of pixels.
     """
+    check_folder(output)
     if checkpoint is None:
         clip = eval_transform(224)(read_video(video).frames)
         frame = clip[len(clip) // 2]

@@ -14,6 +14,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser
 
 from gasmcast.visualization import (
+    check_folder,
     visualize_class_accuracy,
     visualize_confusion_matrix,
     visualize_training_curves,
@@ -30,6 +31,7 @@ def main(
         output: Folder for the figures, made if need be.
         format: Of the figures.
     """
+    check_folder(output)
     for run in runs:
         if not (run / "log").is_dir() and not (run / "results.json").is_file():
             raise FileNotFoundError(

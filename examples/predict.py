@@ -17,6 +17,7 @@ from gasmcast import (
     visualize_cross_attention_layers,
     visualize_graph_attention,
 )
+from gasmcast.visualization import check_folder
 
 
 def main(
@@ -33,6 +34,8 @@ def main(
         pictures: Folder for pictures of the attention, made if need be; null: none.
         top: How many actions to print.
     """
+    if pictures is not None:
+        check_folder(pictures)
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
     model = TemporalCrossAttentionModel.from_pretrained(checkpoint)

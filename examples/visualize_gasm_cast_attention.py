@@ -4,7 +4,7 @@
 
 writes three figures, from one pass of the model: the graphs with the attention along their edges,
 the three fusion layers in both directions (where the model has them), and the parts that patches
-and segments have in the logit of the action.
+and segments have in the logit of the action. `--truth` names the true class in the titles.
 """
 
 from pathlib import Path
@@ -20,6 +20,7 @@ from gasmcast import (
     visualize_cross_attention_layers,
     visualize_graph_attention,
 )
+from gasmcast.visualization import check_folder
 
 
 def main(
@@ -29,6 +30,7 @@ def main(
     head: int | None = None,
     label: int | str | None = None,
     against: int | str | None = None,
+    truth: int | str | None = None,
     format: Literal["png", "pdf", "svg"] = "png",
 ) -> None:
     """Draw what a saved model attends to in a video, and what speaks for the action it names.
@@ -40,8 +42,10 @@ def main(
         head: The head whose attention is shown, from 0; null: the mean over heads.
         label: The class whose evidence is shown, by number or name; null: the most probable.
         against: A second class: what speaks for the first rather than for this one.
+        truth: The true class, by number or name, for the titles; null: it is not known.
         format: Of the figures; pdf and svg for a paper.
     """
+    check_folder(output)
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"{checkpoint} is no folder: expected a saved model")
     model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
@@ -49,6 +53,7 @@ def main(
     # A wrong choice is named before the first figure is written.
     inspection.graph_attention("spatial", head)
     inspection.evidence(label, against)
+    inspection.label(truth)
     for number, probability in inspection.top(3):
         print(f"{probability:7.2%}  {inspection.class_names[number]}")
     output.mkdir(parents=True, exist_ok=True)
@@ -61,7 +66,7 @@ def main(
     for draw, chosen in figures:
         name = draw.__name__.removeprefix("visualize_")
         path = output / f"{video.stem}_{name}.{format}"
-        draw(model, inspection, path, **chosen)
+        draw(model, inspection, path, truth=truth, **chosen)
         print(f"written: {path}")
 
 

@@ -47,7 +47,7 @@ def load_clip(
     Raises:
         VideoReadError: The file cannot be read.
         ValueError: A tensor of another shape or type, without frames, or of floats that are not in
-            [0, 1].
+            [0, 1] or not of the model's size.
     """
     return sample_clip(model, video).frames.to(next(model.parameters()).device)
 
@@ -60,16 +60,14 @@ def sample_clip(
         path = fspath(video)
         video = read_video(path, lambda count: segment_indices(count, model.num_frames))
     frames = video.frames if isinstance(video, VideoClip) else video
-    if (
-        not isinstance(frames, Tensor)
-        or frames.dim() != 4
-        or frames.size(1) != 3
-        or not frames.numel()
-    ):
+    if not isinstance(frames, Tensor) or frames.dim() != 4 or frames.size(1) != 3:
         came = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
         raise ValueError(f"video must be a path or [T, 3, H, W], got {came}")
+    if not frames.numel():
+        missing = "pixels" if len(frames) else "frames"
+        raise ValueError(f"the video has no {missing}: got {list(frames.shape)}")
     if frames.is_floating_point():
-        _check_range(frames)
+        _check_ready(frames, model.image_size)
         return SampledClip(frames)
     if frames.dtype != torch.uint8:  # scaled by the range of their type, others would be black
         raise ValueError(f"video must be uint8, or float in [0, 1], got {frames.dtype}")
@@ -81,9 +79,14 @@ def sample_clip(
     return SampledClip(frames, None if shown.isnan().any() else shown, video.path)
 
 
-def _check_range(frames: Tensor) -> None:
+def _check_ready(frames: Tensor, image_size: int) -> None:
     # Extractors leave this to their caller, for on a GPU it costs a wait. Here it is one clip, and
     # one in 0 to 255 or already normalised would get an answer and a picture, both of them wrong.
     low, high = frames.min().item(), frames.max().item()
-    if low < -ROUNDING or high > 1 + ROUNDING:
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # nan compares with nothing
         raise ValueError(f"a float video must be RGB in [0, 1], got {low:.3g} to {high:.3g}")
+    if frames.shape[2:] != (image_size, image_size):
+        raise ValueError(
+            f"a float video must be [T, 3, {image_size}, {image_size}], as the model takes it, got "
+            f"{list(frames.shape)}; uint8 is resized"
+        )

@@ -165,11 +165,18 @@ def _ranks(order: Tensor, num_tokens: int) -> Tensor:
         raise ValueError(f"order must be a tensor [{num_tokens}] or [O, {num_tokens}], got {came}")
     order = order.detach().cpu()
     every = torch.arange(num_tokens)
-    if order.size(-1) != num_tokens or not (order.sort(dim=-1).values == every).all():
-        raise ValueError(
-            f"order must hold each token from 0 to {num_tokens - 1} once, got {order.tolist()}"
-        )
+    for one in order.view(-1, order.size(-1)):
+        if len(one) != num_tokens or not torch.equal(one.sort().values, every.to(one)):
+            raise ValueError(
+                f"order must hold each token from 0 to {num_tokens - 1} once, got {_some(one)}"
+            )
     return order.argsort(dim=-1)
+
+
+def _some(order: Tensor, most: int = 8) -> str:
+    """The first numbers of an order, and how many it has."""
+    shown = ", ".join(map(str, order[:most].tolist()))
+    return f"[{shown}, ... {len(order)} in all]" if len(order) > most else f"[{shown}]"
 
 
 def _curve(

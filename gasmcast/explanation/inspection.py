@@ -205,7 +205,7 @@ class ClipInspection:
                 than for this one.
 
         Raises:
-            ValueError: There is no such class.
+            ValueError: There is no such class; both are the same.
 
         Source: Zhou et al., `Learning Deep Features for Discriminative Localization
         <https://arxiv.org/abs/1512.04150>`_ (CVPR 2016); Selvaraju et al., `Grad-CAM
@@ -215,6 +215,10 @@ class ClipInspection:
         chosen = [part[self.label(label)] for part in parts]
         if against is not None:
             other = self.label(against)
+            if other == self.label(label):
+                raise ValueError(
+                    f"label and against must be two classes, got {self.class_names[other]!r} twice"
+                )
             chosen = [mine - part[other] for mine, part in zip(chosen, parts, strict=True)]
         return ClassEvidence(chosen[0], chosen[1], float(chosen[2]))
 

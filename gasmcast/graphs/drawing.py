@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from gasmcast.graphs.check import check_single_graph, plain_edge_index
-from gasmcast.graphs.edge_values import RIM, draw_values
+from gasmcast.graphs.edge_values import RIM, check_limits, draw_values
 from gasmcast.graphs.inspect import measures
 from gasmcast.graphs.layout import (
     Layout,
@@ -41,6 +41,7 @@ RULE_COLORS = {
 NO_RULE_COLOR = "#555555"
 UNBOUNDED = EdgeRule.SIMILAR | EdgeRule.OTHER  # such a rule can tie a node to any number of others
 STRIPE = 4.0  # length in line widths
+FEW_SEGMENTS = 16
 
 
 def draw_graph(
@@ -48,10 +49,11 @@ def draw_graph(
     image: Tensor | None = None,
     ax: Axes | None = None,
     *,
-    top_k: int | None = 3,
+    top_k: int | Literal["auto"] | None = "auto",
     edge_values: Tensor | None = None,
     node: int | None = None,
     colorbar: str | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> Axes:
     """Draw one graph: nodes where they lie, edges in the colour of their rule or of a value.
 
@@ -65,7 +67,8 @@ def draw_graph(
     the value, its colour says the same, and the fill of a node is the value of its self-loop; the
     image turns grey. A line shows the larger of its two directions; over time the directions are
     apart: arcs above the line run from earlier to later (what a segment takes from its past), those
-    below from later to earlier. Negative values are blue and positive ones red.
+    below from later to earlier. Negative values are blue and positive ones red; where none is
+    negative, a line in the colour bar marks the mean of all edges.
 
     Args:
         data: One graph with ``pos``: [N, 1] (time), [N, 2] (x, y) or [N, 3] (x, y, time); of a
@@ -77,11 +80,16 @@ def draw_graph(
             largest that enter it (by size where they are signed). By rule, of the edges that can
             tie it to any number of others, the most similar (the shortest, where the graph knows
             no similarity): those by ``SIMILAR`` or ``OTHER`` alone and those between frames. None:
-            draw all.
+            draw all. ``"auto"``: all of a graph over time with at most 16 segments, else 3.
         edge_values: A finite value per edge, [E], in the order of ``edge_index``.
         node: Draw only the edges that enter this node: what it takes from its neighbours. All of
             them, whatever ``top_k``.
         colorbar: Label of a colour bar for ``edge_values``; None: no colour bar.
+        limits: Ends of the scale of ``edge_values``, (0, high) or (-high, high), for several
+            drawings on one scale; values beyond them are drawn as those at the end. By default 0
+            and the largest value of the graph (or of what enters ``node``), but at least twice the
+            mean, so that all but even values look all but even; where there are negative values,
+            plus and minus the largest size.
 
     Returns:
         The axes.
@@ -89,7 +97,7 @@ def draw_graph(
     Raises:
         ValueError: As for :func:`to_networkx`; a graph without positions or with more than three
             coordinates; an image of another shape; a negative ``top_k``; values of another shape or
-            not finite; no such node; a colour bar without values.
+            not finite; no such node; a colour bar or limits without values; other limits.
 
     Example:
         What the middle of nine patches takes from each of them, itself included:
@@ -106,9 +114,11 @@ def draw_graph(
         1.0
     """
     check_single_graph(data)
-    if top_k is not None and top_k < 0:
-        raise ValueError(f"top_k must be at least 0 or None, got {top_k}")
+    if top_k not in (None, "auto") and (isinstance(top_k, str) or top_k < 0):
+        raise ValueError(f'top_k must be at least 0, None or "auto", got {top_k!r}')
     layout = lay_out(data)
+    if top_k == "auto":
+        top_k = None if layout.flat and len(layout.places) <= FEW_SEGMENTS else 3
     check_image(image, layout)
     edge_index = plain_edge_index(data).cpu()
     if node is not None and not 0 <= node < len(layout.places):
@@ -117,12 +127,13 @@ def draw_graph(
         edge_values = _check_values(edge_values, edge_index.size(1))
     elif colorbar is not None:
         raise ValueError(f"a colour bar is of edge_values, got colorbar={colorbar!r} without them")
+    _check_limits(limits, edge_values)
     if ax is None:
         ax = new_axes(layout)
     if image is not None:
         show_images(ax, image, layout, grey=edge_values is not None)
     if edge_values is not None:
-        edges = draw_values(ax, layout, edge_index, edge_values, top_k, node, colorbar)
+        edges = draw_values(ax, layout, edge_index, edge_values, top_k, node, colorbar, limits)
         frame_axes(ax, layout, edges, directed=True)
         return ax
     pairs, rules = _pairs_to_draw(data, edge_index, layout, top_k, node)
@@ -142,6 +153,19 @@ def _check_values(values: Tensor, num_edges: int) -> Tensor:
     if not values.isfinite().all():
         raise ValueError(f"edge_values must be finite, got {values[~values.isfinite()][0]:g}")
     return values
+
+
+def _check_limits(limits: tuple[float, float] | None, values: Tensor | None) -> None:
+    check_limits(limits)
+    if limits is None:
+        return
+    if values is None:
+        raise ValueError(f"limits are of edge_values, got limits={limits} without them")
+    low, high = limits
+    if low not in (0, -high):
+        raise ValueError(f"limits of edges must be (0, high) or (-high, high), got {limits}")
+    if low == 0 and (values < 0).any():
+        raise ValueError(f"limits from 0 up need values from 0 up, got {float(values.min()):g}")
 
 
 def _draw_rules(ax: Axes, layout: Layout, pairs: Tensor, rules: Tensor, kinds: list[int]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Colormap
 
-MOST_WIDTH = 3.5  # points, of the line of the largest value
+MOST_WIDTH = 2.5  # points, of a line at the end of the scale
 FEW_NODES = 100
 RIM = "#333333"
 
@@ -32,10 +32,36 @@ def value_colors(*, signed: bool) -> Colormap:
     return ListedColormap(mpl.colormaps["YlOrRd"](torch.linspace(0.25, 1, 256).numpy()))
 
 
+def value_limits(values: Tensor, *, signed: bool) -> tuple[float, float]:
+    """Ends of the colour scale of these values.
+
+    0 and the largest, but at least twice the mean, so that all but even values look all but even;
+    signed, plus and minus the largest size.
+    """
+    most = float(values.abs().max()) if len(values) else 0.0
+    if signed:
+        return (-most, most) if most else (-1.0, 1.0)
+    return 0.0, max(most, 2 * float(values.mean())) if most else 1.0
+
+
+def check_limits(limits: tuple[float, float] | None) -> None:
+    """Raise where the ends of a scale do not rise."""
+    if limits is not None and not limits[0] < limits[1]:
+        raise ValueError(f"limits must be the lower and the higher end, got {limits}")
+
+
 def value_bar(
-    drawn: ScalarMappable, ax: Axes | list[Axes], label: str, *, points_below: float | None = None
+    drawn: ScalarMappable,
+    ax: Axes | list[Axes],
+    label: str,
+    mark: float | None = None,
+    *,
+    points_below: float | None = None,
 ) -> Colorbar:
-    """A colour bar beside one or several axes; or so far below one, whose size it leaves alone."""
+    """A colour bar beside one or several axes; or so far below one, whose size it leaves alone.
+
+    With a line at ``mark``.
+    """
     from matplotlib.transforms import ScaledTranslation
 
     figure = drawn.axes.figure
@@ -47,6 +73,9 @@ def value_bar(
         bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
     bar.set_label(label, fontsize="small")
     bar.ax.tick_params(labelsize="small")
+    if mark is not None:
+        line = bar.ax.axvline if bar.orientation == "horizontal" else bar.ax.axhline
+        line(mark, color="black", lw=1, zorder=2)
     return bar
 
 
@@ -58,6 +87,7 @@ def draw_values(
     top_k: int | None,
     node: int | None,
     colorbar: str | None,
+    limits: tuple[float, float] | None,
 ) -> Tensor:
     """Draw edges and nodes by their values; returns what was drawn, [2, M]."""
     from matplotlib.collections import LineCollection
@@ -71,7 +101,9 @@ def draw_values(
         entering = edges[1] == node
         edges, values = edges[:, entering], values[entering]
         loops[torch.arange(len(loops)) != node] = torch.nan
-    else:
+    # Before any are left out, so that the scale is the same for every top_k.
+    known = torch.cat([values, loops[~loops.isnan()]])
+    if node is None:
         drawn = (
             torch.ones_like(values, dtype=torch.bool)
             if top_k is None
@@ -85,11 +117,10 @@ def draw_values(
     order = values.abs().argsort(stable=True)  # the strongest on top
     edges, values = edges[:, order], values[order]
 
-    shown = torch.cat([values, loops[~loops.isnan()]])
-    most = float(shown.abs().max()) if len(shown) and shown.any() else 1.0
-    signed = bool((shown < 0).any())
-    colors, norm = value_colors(signed=signed), Normalize(-most if signed else 0.0, most)
-    widths = MOST_WIDTH * values.abs() / most
+    low, high = limits or value_limits(known, signed=bool((known < 0).any()))
+    signed = low < 0
+    colors, norm = value_colors(signed=signed), Normalize(low, high)
+    widths = MOST_WIDTH * (values.abs() / high).clamp(max=1)
     lines, _ = join(layout, edges, directed=True)
     drawing = LineCollection(
         lines,
@@ -121,7 +152,7 @@ def draw_values(
         zorder=4,
     )
     if colorbar is not None:
-        value_bar(drawing, ax, colorbar)
+        value_bar(drawing, ax, colorbar, mark=None if signed else float(known.mean()))
     return edges
 
 

@@ -161,6 +161,10 @@ def frame_axes(ax: Axes, layout: Layout, edges: Tensor, *, directed: bool = Fals
         shown = ticks(len(layout.places))
         ax.set_xticks(layout.places[shown.start : shown.stop : shown.step, 0].tolist())
         ax.tick_params(labelsize="small")
+        if directed:
+            style = {"transform": ax.transAxes, "fontsize": "small", "color": "#555555"}
+            ax.text(0.0, 1.0, "from earlier", va="top", **style)
+            ax.text(0.0, 0.0, "from later", va="bottom", **style)
         return
     (left, top), (right, bottom) = layout.low, layout.high
     ax.set(aspect="equal", xticks=[], yticks=[])

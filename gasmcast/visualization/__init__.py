@@ -1,5 +1,6 @@
 """What a model sees in a clip, as figures and as a page; how a training run went, as figures."""
 
+from gasmcast.visualization.canvas import check_folder
 from gasmcast.visualization.class_accuracy import (
     draw_class_accuracy,
     visualize_class_accuracy,
@@ -24,6 +25,7 @@ from gasmcast.visualization.training_curves import (
 
 __all__ = [
     "attention_received",
+    "check_folder",
     "cross_attention_means",
     "draw_class_accuracy",
     "draw_confusion_matrix",

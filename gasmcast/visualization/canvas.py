@@ -76,6 +76,35 @@ def check_path(path: Path) -> None:
         raise ValueError(f"cannot write {str(path)!r}: {error}") from error
 
 
+def check_folder(folder: str | PathLike) -> None:
+    """Raise before any work where no files could be written into a folder.
+
+    It need not be there yet, and is not made: then it is seen whether it could be.
+
+    Args:
+        folder: Where files are to be written.
+
+    Raises:
+        OSError: It is a file or in one, or it cannot be made or written to.
+
+    Example:
+        >>> from gasmcast.visualization import check_folder
+        >>> check_folder(__file__)  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        NotADirectoryError: cannot write to ...canvas.py: it is a file
+    """
+    folder = Path(folder)
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if there.is_dir():
+            NamedTemporaryFile(dir=there).close()
+            return
+    except OSError as error:
+        raise type(error)(f"cannot write to {folder}: {error.strerror}") from error
+    what = "it" if there == folder else there
+    raise NotADirectoryError(f"cannot write to {folder}: {what} is a file")
+
+
 def save(figure: Figure, save_path: str | PathLike | None) -> Figure:
     """Write a figure in the format that the ending names, whole or not at all; return it.
 

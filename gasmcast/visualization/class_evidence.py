@@ -5,9 +5,18 @@ from __future__ import annotations
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from gasmcast.explanation import ClassEvidence, ClipInspection
 from gasmcast.visualization.canvas import new_figure, save
-from gasmcast.visualization.inspected import Video, inspected, named
+from gasmcast.visualization.inspected import (
+    TITLE_LINE,
+    Video,
+    frames_shown,
+    headline,
+    inspected,
+    named,
+)
 from gasmcast.visualization.panels import (
     draw_film_strip,
     draw_segment_bars,
@@ -30,12 +39,15 @@ def visualize_class_evidence(
     *,
     label: int | str | None = None,
     against: int | str | None = None,
+    truth: int | str | None = None,
 ) -> Figure:
     """What each patch and each segment adds to the logit of a class.
 
     Left: the patches over the middle frame, red where they speak for the class and blue where they
     speak against it. Right, top: the segments under their frames. Right, bottom: how patches,
-    segments and bias add up to the logit. All numbers are parts of the logit, in its unit; see
+    segments and bias add up to the logit. All numbers are parts of the logit, in its unit, but
+    patches and segments have scales of their own: the titles say how far these are apart.
+    See
     :meth:`ClipInspection.evidence() <gasmcast.explanation.ClipInspection.evidence>`.
 
     Args:
@@ -45,6 +57,7 @@ def visualize_class_evidence(
         label: The class, by number or name; None: the most probable.
         against: A second class: what speaks for ``label`` rather than for this one, parts of the
             difference of both logits.
+        truth: As for :func:`visualize_graph_attention`.
 
     Returns:
         The matplotlib figure.
@@ -52,13 +65,17 @@ def visualize_class_evidence(
     Raises:
         VideoReadError: The file cannot be read.
         FileNotFoundError: The folder of ``save_path`` is not there.
-        ValueError: ``save_path`` ends in no picture format; there is no such class.
+        ValueError: ``save_path`` ends in no picture format; there is no such class; ``label`` and
+            ``against`` are the same.
     """
-    inspection = inspected(model, video, save_path, classes=(label, against))
+    inspection = inspected(model, video, save_path, classes=(label, against, truth))
     evidence = inspection.evidence(label, against)
     frames = inspection.frames
     film_share = 8 * film_height(frames, len(evidence.segments))
-    figure = new_figure(figsize=(11, 4.4 + 0.6 * film_share))
+    title = f"{headline(inspection, truth)}\n{_title(inspection, label, against)}"
+    height = 4.2 + 0.6 * film_share + TITLE_LINE * len(title.splitlines())
+    figure = new_figure(figsize=(11, height))
+    figure.suptitle(title)
     left, right = figure.add_gridspec(1, 2)
     unit = "logit" if against is None else "logit difference"
     ax = figure.add_subplot(left)
@@ -69,16 +86,18 @@ def visualize_class_evidence(
         colorbar=f"part of the {unit}",
         signed=True,
     )
-    ax.set_title(f"patches, sum {_signed(evidence.patches.sum())}", fontsize="medium")
+    patch, segment = (_largest(part) for part in evidence[:2])
+    title = f"patches, sum {_signed(evidence.patches.sum())}, largest {_signed(patch)}"
+    ax.set_title(f"{title}\n{frames_shown(inspection)}", fontsize="medium")
     panels = right.subgridspec(3, 1, height_ratios=(film_share, 2.4, 1.8))
     film = figure.add_subplot(panels[0])
     draw_film_strip(frames, len(evidence.segments), film)
-    film.set_title(f"segments, sum {_signed(evidence.segments.sum())}", fontsize="medium")
+    title = f"segments, sum {_signed(evidence.segments.sum())}, largest {_signed(segment)}"
+    film.set_title(f"{title}\n{_times(segment, patch)}", fontsize="medium")
     bars = figure.add_subplot(panels[1])
     draw_segment_bars(evidence.segments, bars, signed=True)
     bars.set_ylabel(f"part of the\n{unit}", fontsize="small")
     _draw_sum(figure.add_subplot(panels[2]), evidence, unit)
-    figure.suptitle(_title(inspection, label, against))
     return save(figure, save_path)
 
 
@@ -101,6 +120,20 @@ def _draw_sum(ax: Axes, evidence: ClassEvidence, unit: str) -> None:
     ax.tick_params(labelsize="small")
     ax.tick_params("y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _largest(values: Tensor) -> float:
+    """Of the largest size, with its sign."""
+    return float(values[values.abs().argmax()])
+
+
+def _times(segment: float, patch: float) -> str:
+    """How far the two are apart, for colours are as strong on both sides."""
+    if not patch or not segment:
+        return "on a scale of its own"
+    ratio = abs(segment / patch)
+    of = f"{ratio:.2g}" if ratio >= 1 else f"1/{1 / ratio:.2g}"
+    return f"on {of} times the scale of the patches"
 
 
 def _title(inspection: ClipInspection, label: int | str | None, against: int | str | None) -> str:

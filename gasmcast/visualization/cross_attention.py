@@ -9,10 +9,17 @@ import torch
 from torch import Tensor
 
 from gasmcast.explanation import DIRECTIONS, LAYERS, ClipInspection
+from gasmcast.graphs.edge_values import value_limits
 from gasmcast.visualization.canvas import new_figure, save
-from gasmcast.visualization.inspected import Video, heads_shown, inspected, named
+from gasmcast.visualization.inspected import (
+    TITLE_LINE,
+    Video,
+    frames_shown,
+    headline,
+    heads_shown,
+    inspected,
+)
 from gasmcast.visualization.panels import (
-    NOTE,
     add_overlay_bar,
     draw_film_strip,
     draw_segment_bars,
@@ -32,6 +39,7 @@ def visualize_cross_attention_layers(
     save_path: str | PathLike | None = None,
     *,
     head: int | None = None,
+    truth: int | str | None = None,
 ) -> Figure:
     """What each of the three fusion layers attends to, in both directions.
 
@@ -45,6 +53,7 @@ def visualize_cross_attention_layers(
         video: As for :func:`visualize_graph_attention`.
         save_path: As for :func:`visualize_graph_attention`.
         head: Which head, from 0; None: the mean over heads.
+        truth: As for :func:`visualize_graph_attention`.
 
     Returns:
         The matplotlib figure.
@@ -52,17 +61,20 @@ def visualize_cross_attention_layers(
     Raises:
         VideoReadError: The file cannot be read.
         FileNotFoundError: The folder of ``save_path`` is not there.
-        ValueError: ``save_path`` ends in no picture format; there is no such head; the model has no
-            fusion layers.
+        ValueError: ``save_path`` ends in no picture format; there is no such head or class; the
+            model has no fusion layers.
     """
-    inspection = inspected(model, video, save_path, head=head, needs_layers=True)
+    inspection = inspected(model, video, save_path, head=head, classes=(truth,), needs_layers=True)
     clip = inspection.frames
     on_patches, on_segments = cross_attention_means(inspection, head)
     even_patch, even_segment = 1 / on_patches.size(1), 1 / on_segments.size(1)
-    patch_limits = (0.0, max(float(on_patches.max()), 2 * even_patch))
+    patch_limits = value_limits(on_patches, signed=False)
     segment_limits = (0.0, max(float(on_segments.max()), even_segment) * 1.15)
     film = 6 * film_height(clip, on_segments.size(1))
-    figure = new_figure(figsize=(11, 5.2 + 0.65 * film))
+    shown = f"cross-attention, {heads_shown(inspection, head)}; {frames_shown(inspection)}"
+    title = f"{headline(inspection, truth)}\n{shown}"
+    height = 4.7 + 0.65 * film + TITLE_LINE * len(title.splitlines())
+    figure = new_figure(figsize=(11, height))
     panels = figure.add_gridspec(3, len(LAYERS), height_ratios=(5, film, 1.5))
     maps = []
     for column, layer in enumerate(LAYERS):
@@ -78,10 +90,10 @@ def visualize_cross_attention_layers(
             ax.set_ylabel("segments attend to patches")
             bars.set_ylabel("patches attend\nto segments")
     where = {"xycoords": ("axes fraction", "data"), "va": "center"}
-    even = bars.annotate("even", (1.02, even_segment), color=NOTE, fontsize="small", **where)
+    even = bars.annotate("even", (1.02, even_segment), color="black", fontsize="small", **where)
     even.set_in_layout(False)  # it has room enough, below the colour bar
     add_overlay_bar(heat, maps, "attention on a patch (line: even)", even_patch)
-    figure.suptitle(f"{named(inspection)}\ncross-attention, {heads_shown(inspection, head)}")
+    figure.suptitle(title)
     return save(figure, save_path)
 
 

@@ -15,7 +15,14 @@ from gasmcast.graphs import EdgeRule, draw_graph
 from gasmcast.graphs.edge_values import value_bar, value_colors
 from gasmcast.graphs.layout import ticks
 from gasmcast.visualization.canvas import new_figure, save
-from gasmcast.visualization.inspected import Video, heads_shown, inspected, named
+from gasmcast.visualization.inspected import (
+    TITLE_LINE,
+    Video,
+    frames_shown,
+    headline,
+    heads_shown,
+    inspected,
+)
 from gasmcast.visualization.panels import (
     add_overlay_bar,
     draw_film_strip,
@@ -38,6 +45,7 @@ def visualize_graph_attention(
     save_path: str | PathLike | None = None,
     *,
     head: int | None = None,
+    truth: int | str | None = None,
 ) -> Figure:
     """Which patches and segments are tied, and how much each takes from the others.
 
@@ -54,6 +62,7 @@ def visualize_graph_attention(
         save_path: Where to write the figure; the ending says the format (png, pdf, svg). Text
             stays text in pdf and svg.
         head: Which head, from 0; None: the mean over heads.
+        truth: The true class, by number or name, for the title; None where it is not known.
 
     Returns:
         The matplotlib figure.
@@ -61,10 +70,12 @@ def visualize_graph_attention(
     Raises:
         VideoReadError: The file cannot be read.
         FileNotFoundError: The folder of ``save_path`` is not there.
-        ValueError: ``save_path`` ends in no picture format; there is no such head.
+        ValueError: ``save_path`` ends in no picture format; there is no such head or class.
     """
-    inspection = inspected(model, video, save_path, head=head)
-    figure = new_figure(figsize=(12, 10.4))
+    inspection = inspected(model, video, save_path, head=head, classes=(truth,))
+    shown = f"graph attention, {heads_shown(inspection, head)}; {frames_shown(inspection)}"
+    title = f"{headline(inspection, truth)}\n{shown}"
+    figure = new_figure(figsize=(12, 9.9 + TITLE_LINE * len(title.splitlines())))
     # One grid, so that the panels of all rows are equally wide and stand below each other.
     figure.get_layout_engine().set(wspace=0.03)
     film = 3.9 * film_height(inspection.frames, inspection.temporal.num_nodes)  # inches, about
@@ -75,7 +86,7 @@ def visualize_graph_attention(
     figure.draw_without_rendering()  # lays the panels out: legends look how wide theirs is
     _draw_spatial(top, inspection, head)
     _draw_temporal(columns, square, inspection, head)
-    figure.suptitle(f"{named(inspection)}\ngraph attention, {heads_shown(inspection, head)}")
+    figure.suptitle(title)
     figure.draw_without_rendering()  # square panels settle at the second layout only
     return save(figure, save_path)
 
@@ -117,11 +128,11 @@ def _draw_spatial(axes: list[Axes], inspection: ClipInspection, head: int | None
     many = f"{most} " if most > 1 else ""
     far = bool((spatial.edge_rule == EdgeRule.SIMILAR).any())
     thinned = f"\nby similarity alone: each patch's {many}most similar" if far else "\n"
-    by_rule.set_title(f"patches: {spatial.num_edges} edges by rule{thinned}", fontsize="medium")
+    by_rule.set_title(f"patches: {_pairs(spatial, by_rule)}{thinned}", fontsize="medium")
     values = inspection.graph_attention("spatial", head)
     draw_graph(spatial, frame, by_attention, top_k=most, edge_values=values)
-    lines = by_attention.collections[0]
-    value_bar(lines, by_attention, "attention (nodes: to itself)", points_below=9)
+    lines, label = by_attention.collections[0], "attention (line: mean; nodes: to itself)"
+    value_bar(lines, by_attention, label, float(values.mean()), points_below=9)
     by_attention.set_title(f"attention along edges\neach patch's {many}largest", fontsize="medium")
     values = attention_received(spatial, head)
     heat = overlay_patches(frame, values.view(inspection.grid_size), received)
@@ -138,22 +149,32 @@ def _draw_temporal(
         draw_film_strip(inspection.frames, temporal.num_nodes, film)
     (film, by_rule), (other_film, by_attention) = columns
     draw_graph(temporal, ax=by_rule, top_k=None)
-    film.set_title(f"segments: {temporal.num_edges} edges by rule", fontsize="medium")
+    film.set_title(f"segments: {_pairs(temporal, by_rule)}", fontsize="medium")
     values = inspection.graph_attention("temporal", head)
     draw_graph(temporal, ax=by_attention, top_k=None, edge_values=values)
-    other_film.set_title("attention along edges", fontsize="medium")
-    style = {"transform": by_attention.transAxes, "fontsize": "small", "color": "#555555"}
-    by_attention.text(0.0, 1.0, "from earlier", va="top", **style)
-    by_attention.text(0.0, 0.0, "from later", va="bottom", **style)
+    other_film.set_title("attention along edges, both directions", fontsize="medium")
     # Where no edge is, there is no attention to show: hatched, not the colour of zero.
     matrix = torch.full((temporal.num_nodes, temporal.num_nodes), torch.nan)
     source, target = temporal.edge_index
     matrix[target, source] = values
     square.patch.set(hatch="////", edgecolor="#bbbbbb", facecolor="white")
-    heat = square.imshow(matrix.numpy(), cmap=value_colors(signed=False), vmin=0)
+    low, high = by_attention.collections[0].get_clim()
+    heat = square.imshow(matrix.numpy(), cmap=value_colors(signed=False), vmin=low, vmax=high)
     square.set(xlabel="attended segment", ylabel="attending segment", anchor="N")
     square.set(xticks=ticks(temporal.num_nodes), yticks=ticks(temporal.num_nodes))
     square.tick_params(labelsize="small")
     missing = " (hatched: no edge)" if matrix.isnan().any() else ""
     square.set_title(f"the same as a matrix{missing}", fontsize="medium")
-    value_bar(heat, square, "attention (both panels; nodes: to itself)", points_below=36)
+    label = "attention (both panels; line: mean; nodes: to itself)"
+    value_bar(heat, square, label, float(values.mean()), points_below=36)
+
+
+def _pairs(graph: Data, drawn: Axes) -> str:
+    """How many pairs are tied, in whichever direction, and how many of them are drawn by rule."""
+    source, target = graph.edge_index[:, graph.edge_index[0] != graph.edge_index[1]]
+    tied = torch.stack([source.minimum(target), source.maximum(target)]).unique(dim=1).size(1)
+    # A pair of several rules is drawn in as many strokes.
+    *strokes, _ = drawn.collections
+    shown = {line[[0, -1]].tobytes() for stroke in strokes for line in stroke.get_segments()}
+    fewer = f", {len(shown)} drawn" if len(shown) < tied else ""
+    return f"{tied} pairs tied by rule{fewer}"

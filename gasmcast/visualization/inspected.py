@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Video = str | PathLike | VideoClip | Tensor | ClipInspection
 TITLE_WIDTH = 86  # letters
+TITLE_LINE = 0.25  # inches
+MOST_FRAMES = 4  # to be named one by one
 
 
 def inspected(
@@ -57,6 +60,34 @@ def named(inspection: ClipInspection, label: int | None = None) -> str:
     label = inspection.label(label)
     name = plain_label(inspection.class_names[label], most=2 * TITLE_WIDTH)
     return fill(f"{name}  ({inspection.probabilities[label]:.1%})", TITLE_WIDTH)
+
+
+def headline(inspection: ClipInspection, truth: int | str | None) -> str:
+    """The file, what the model says of it, and whether that is right, as far as it is known."""
+    file = f"{plain_label(Path(inspection.name).name)}: " if inspection.name else ""
+    said = f"{file}says {named(inspection)}"
+    if truth is None:
+        return fill(said, TITLE_WIDTH)
+    label = inspection.label(truth)
+    if label == inspection.label():
+        return fill(f"{said}, which is right", TITLE_WIDTH)
+    name = plain_label(inspection.class_names[label], most=2 * TITLE_WIDTH)
+    return f"{fill(said, TITLE_WIDTH)}\n{fill(f'true: {name}', TITLE_WIDTH)}"
+
+
+def frames_shown(inspection: ClipInspection) -> str:
+    """Which frame lies under the patches, and which ones the patches are made of."""
+    last = len(inspection.frames) - 1
+    frame, made_of = inspection.frame_index, inspection.patch_frames
+    if made_of == (frame,):
+        return f"patches of frame {frame} (of 0 to {last})"
+    drawn = f"patches over frame {frame} (of 0 to {last})"
+    if made_of is None:
+        return drawn
+    if len(made_of) > MOST_FRAMES:
+        return f"{drawn}, made of {len(made_of)} from {made_of[0]} to {made_of[-1]}"
+    *first, final = map(str, made_of)
+    return f"{drawn}, made of {', '.join(first)} and {final}"
 
 
 def heads_shown(inspection: ClipInspection, head: int | None) -> str:

@@ -36,12 +36,16 @@ def clip_data(inspection: ClipInspection, name: str, truth: int | None) -> dict:
     """
     frames = inspection.frames
     times = inspection.pts_seconds
+    if times is not None and bool((times == times[0]).all()):
+        times = None  # a file of one frame, repeated: it would stand still at 0.00 s
     num_segments = inspection.temporal.num_nodes
     return {
         "name": name,
         "grid": list(inspection.grid_size),
         "size": [frames.size(-1), frames.size(-2)],
         "frames": [_jpeg(frame) for frame in frames],
+        "frame": inspection.frame_index,
+        "patch_frames": sorted(set(inspection.patch_frames or ())),
         "times": None if times is None else (times - times[0]).tolist(),
         "segment_frames": segment_indices(len(frames), num_segments).tolist(),
         "heads": inspection.num_heads,

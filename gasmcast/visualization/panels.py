@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gasmcast.graphs.edge_values import value_bar, value_colors
+from gasmcast.graphs.edge_values import check_limits, value_bar, value_colors, value_limits
 from gasmcast.graphs.layout import as_picture, ticks
 from gasmcast.video import segment_indices
 from gasmcast.visualization.canvas import new_axes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 OPAQUE = 0.85  # of the largest value; the frame is still to be made out
 SHADES = 513  # of a colour scale; an odd number has a middle
 NOTE = "#555555"
+BARS = "#a8a8a8"  # no colour of a scale: their length says how much
 
 
 def overlay_patches(
@@ -67,14 +68,14 @@ def overlay_patches(
     if not isinstance(values, Tensor) or values.dim() != 2 or not values.numel():
         raise ValueError(f"values must be a tensor [rows, columns], got {_what(values)}")
     values = _plain_values(values, signed)
-    _check_limits(limits)
+    check_limits(limits)
     ax = ax or new_axes((5, 4.4))
     rows, columns = values.shape
     extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
     grey = as_picture(frame).mean(dim=2).numpy()
     ax.imshow(grey, cmap="gray", extent=extent, interpolation="bilinear", vmin=0, vmax=1)
     bare = 0.0 if signed else float(values.mean())
-    low, high = limits or _limits(values, bare, signed)
+    low, high = limits or value_limits(values, signed=signed)
     heat = ax.imshow(
         values.numpy(),
         cmap=_scale_colors(low, bare, high, signed=signed),
@@ -93,7 +94,7 @@ def add_overlay_bar(
     heat: AxesImage, ax: Axes | list[Axes], label: str, bare: float, **place: float
 ) -> Colorbar:
     """The colour bar of :func:`overlay_patches`, where :func:`value_bar` puts it."""
-    bar = value_bar(heat, ax, label, **place)
+    bar = value_bar(heat, ax, label, bare, **place)
     below = bar.orientation == "horizontal"
     bar.solids.set(rasterized=True, zorder=1)  # else there are seams between shades in a PDF
     low, high = heat.get_clim()
@@ -108,8 +109,6 @@ def add_overlay_bar(
         aspect="auto",
         zorder=0,
     )
-    mark = bar.ax.axvline if below else bar.ax.axhline
-    mark(bare, color="black", lw=1, zorder=2)
     return bar
 
 
@@ -165,8 +164,9 @@ def draw_segment_bars(
 ) -> BarContainer:
     """A value per segment as bars at the x positions 0 to S - 1, to stand under a film strip.
 
-    Bars begin at 0. A dashed line marks the mean, which for attention is what even attention
-    gives; signed values are red above 0 and blue below, as in :func:`overlay_patches`.
+    Bars begin at 0. They are grey, and a dashed line marks the mean, which for attention is what
+    even attention gives; signed values are red above 0 and blue below, as in
+    :func:`overlay_patches`.
 
     Args:
         values: [S], finite.
@@ -184,10 +184,10 @@ def draw_segment_bars(
     if not isinstance(values, Tensor) or values.dim() != 1 or not len(values):
         raise ValueError(f"values must be a tensor [S], got {_what(values)}")
     values = _plain_values(values, signed)
-    _check_limits(limits)
+    check_limits(limits)
     num_segments = len(values)
     ax = ax or new_axes((num_segments * 0.6 + 1, 2.5))
-    shades = sign_colors(values.tolist()) if signed else value_colors(signed=False)(0.55)
+    shades = sign_colors(values.tolist()) if signed else BARS
     bars = ax.bar(range(num_segments), values.tolist(), width=0.85, color=shades)
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     room = 0.1 * (high - low or 1.0)
@@ -196,7 +196,7 @@ def draw_segment_bars(
     if signed:
         ax.axhline(0.0, color="black", lw=0.8)
     else:
-        ax.axhline(float(values.mean()), color=NOTE, lw=0.8, ls="--")
+        ax.axhline(float(values.mean()), color="black", lw=0.8, ls="--")
     ax.set_xticks(ticks(num_segments))
     ax.set_xlabel("segment", fontsize="small")
     ax.tick_params(labelsize="small")
@@ -223,11 +223,6 @@ def overlay_colors(steps: int, *, signed: bool) -> Tensor:
     return colors
 
 
-def _check_limits(limits: tuple[float, float] | None) -> None:
-    if limits is not None and not limits[0] < limits[1]:
-        raise ValueError(f"limits must be the lower and the higher end, got {limits}")
-
-
 def _plain_values(values: Tensor, signed: bool) -> Tensor:
     values = values.detach().float().cpu()
     if not values.isfinite().all():
@@ -235,13 +230,6 @@ def _plain_values(values: Tensor, signed: bool) -> Tensor:
     if not signed and values.min() < 0:
         raise ValueError(f"values below 0 need signed=True, got {values.min():g}")
     return values
-
-
-def _limits(values: Tensor, bare: float, signed: bool) -> tuple[float, float]:
-    most = float(values.abs().max())
-    if signed:
-        return (-most, most) if most else (-1.0, 1.0)
-    return 0.0, max(most, 2 * bare) or 1.0
 
 
 def _scale_colors(low: float, bare: float, high: float, *, signed: bool) -> ListedColormap:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from gasmcast.explanation import ClipInspection, inspect_clip
+from gasmcast.explanation.clip import sample_clip
 from gasmcast.explanation.inspection import class_names_of, find_class
 from gasmcast.video import VideoClip, VideoReadError
 from gasmcast.visualization.canvas import check_path
@@ -50,18 +51,20 @@ def write_report(
         path: Where to write; its folder has to be there.
         labels: The true class of each video, by number or name, to mark right and wrong; None
             where it is not known.
-        names: What to call each video; None or by default the name of its file, or ``"clip 1"`` and
-            so on.
+        names: What to call each video; None or by default the name of its file, with as much of
+            its path as tells it from another of this name, or ``"clip 1"`` and so on.
 
     Returns:
         ``path``.
 
     Raises:
         OSError: The file cannot be written.
-        VideoReadError: A video cannot be read. Whether all files are there is looked up first.
-        ValueError: No videos; labels or names that do not fit them; a class that the model does not
-            have; no model where one is needed; logits that are not finite; a ``path`` with a
-            character that no file name can hold.
+        VideoReadError: Files that cannot be read, all of them, a line each. All are read before the
+            model runs, and once more when it does, so that they do not have to fit in memory.
+        ValueError: No videos, or one that :func:`~gasmcast.explanation.inspect_clip` does not take;
+            labels or names that do not fit them; a class that the model does not have; no model
+            where one is needed; logits that are not finite; a ``path`` with a character that no
+            file name can hold.
 
     Example:
         >>> from gasmcast.visualization import write_report
@@ -77,11 +80,10 @@ def write_report(
     for title in titles:
         if not isinstance(title, str | None):
             raise ValueError(f"a name must be text, or None for that of the file, got {title!r}")
-    _check_files(videos)
+    titles = _titles(titles, _read_all(model, videos))
     clips = []
-    for number, (video, truth, title) in enumerate(zip(videos, truths, titles, strict=True), 1):
+    for video, truth, title in zip(videos, truths, titles, strict=True):
         seen = video if isinstance(video, ClipInspection) else inspect_clip(model, video)
-        title = title or (Path(seen.name).name if seen.name else f"clip {number}")
         if not seen.logits.isfinite().all():
             raise ValueError(f"the logits of {title!r} are not finite: {seen.logits.tolist()}")
         # Encoded one by one: many clips do not have to fit in memory as tensors.
@@ -118,10 +120,43 @@ def _check_labels(
     return truths
 
 
-def _check_files(videos: list[Video]) -> None:
+def _read_all(model: TemporalCrossAttentionModel | None, videos: list[Video]) -> list[str | None]:
+    """The path of each video, None for a tensor; read to know that they can be."""
+    paths, failures = [], []
     for video in videos:
-        if isinstance(video, str | PathLike) and not Path(video).exists():
-            raise VideoReadError(fspath(video), "no such file")
+        try:
+            seen = video if isinstance(video, ClipInspection) else sample_clip(model, video)
+        except VideoReadError as error:
+            failures.append(error)
+        else:
+            paths.append(seen.name)
+    if failures:
+        first, *others = failures
+        raise VideoReadError(first.path, "\n".join([first.reason, *map(str, others)]))
+    return paths
+
+
+def _titles(given: list[str | None], paths: list[str | None]) -> list[str]:
+    """What each video is called: as the caller says, by its file, or by its number."""
+    pairs = list(zip(given, paths, strict=True))
+    short = _told_apart({path for title, path in pairs if path and not title})
+    return [
+        title or short.get(path) or f"clip {number}"
+        for number, (title, path) in enumerate(pairs, start=1)
+    ]
+
+
+def _told_apart(paths: set[str]) -> dict[str, str]:
+    """Of each path the end that no other has."""
+    parts = {path: Path(path).parts for path in paths}
+
+    def end(own: tuple[str, ...]) -> str:
+        others = [other for other in parts.values() if other != own]
+        ends = (own[-count:] for count in range(1, len(own)))
+        alone = (end for end in ends if all(other[-len(end) :] != end for other in others))
+        return str(Path(*next(alone, own)))
+
+    return {path: end(own) for path, own in parts.items()}
 
 
 def _page(data: dict) -> str:

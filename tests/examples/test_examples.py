@@ -156,6 +156,41 @@ def test_mistakes_get_one_clear_line(quickstart, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("explain_graph.py", ["a.mp4", "--output"]),
+        ("graph_analysis.py", ["--output"]),
+        ("graphs_elsewhere.py", ["--output"]),
+        ("inspect_graph.py", ["a.mp4", "--output"]),
+        ("plot_run.py", ["a", "--output"]),
+        ("predict.py", ["a.mp4", "--pictures"]),
+        ("visualize_gasm_cast_attention.py", ["a.mp4", "--output"]),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_named_before_all_else(script, arguments, tmp_path):
+    *given, option = arguments  # none of the files that are given is there
+    (tmp_path / "train.csv").write_text("kept")
+    for folder, reason in (("train.csv", "it is a file"), ("train.csv/a/b", "train.csv is a file")):
+        said = run(script, *given, f"{option}={folder}", cwd=tmp_path, status=1).stderr
+        assert said == f"error: cannot write to {folder}: {reason}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]
+    assert (tmp_path / "train.csv").read_text() == "kept"
+
+
+def test_no_warning_of_others_is_shown(tmp_path):
+    """In a process of its own: here, torch_geometric is imported already."""
+    for script in ("explain_graph.py", "graph_analysis.py", "graphs_elsewhere.py"):
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / script), "--help"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
     ("script", "required", "short"),
     [
         ("train.py", ["--train=a"], "--epoch=1"),

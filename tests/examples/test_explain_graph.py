@@ -63,6 +63,13 @@ def test_explain_graph_prints_draws_and_writes(algorithm, stream, model_and_vide
     if algorithm == "gnn":
         assert all(0 <= value <= 1 for value in values.values())
 
+    between = [value for (source, target), value in values.items() if source != target]
+    found = re.search(r"^all (\d+) edges: (\S+) to (\S+), mean ([^:\s]+)", printed, re.MULTILINE)
+    assert int(found[1]) == len(between)
+    expected = [min(between), max(between), sum(between) / len(between)]
+    assert [float(number) for number in found.groups()[1:]] == pytest.approx(expected, abs=1e-4)
+    assert re.search(rf"^all {graph.num_nodes}: \S+ to \S+, mean", printed, re.MULTILINE)
+
     edges = re.findall(r"^ *(\d+) <- (\d+) +(\S.*\S) +(\S+) +(\S+)$", printed, re.MULTILINE)
     assert len(edges) == 3
     others = [abs(value) for (source, target), value in values.items() if source != target]
@@ -92,6 +99,8 @@ def test_what_is_drawn_are_the_values(stream, model_and_video):
         script["draw"](figure, part, seen, values, chosen)
         figure.draw_without_rendering()
         of_edges, of_nodes = figure.axes[0 if stream == "spatial" else 1], figure.axes[-2]
+        low, high = of_edges.collections[0].get_clim()
+        assert -low == high  # values of both signs: 0 is in the middle
         lines = of_edges.collections[0].get_array()
         assert sorted(lines) == sorted(values.edges[chosen].tolist())
         if stream == "temporal":
@@ -101,6 +110,35 @@ def test_what_is_drawn_are_the_values(stream, model_and_video):
             assert heat.flatten().tolist() == nodes.tolist()
 
 
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_all_but_even_values_look_it_and_are_called_so(stream, model_and_video):
+    model, _, video = model_and_video
+    seen = inspect_clip(model, video)
+    part = GraphPart(model, seen, stream)
+    script = runpy.run_path(str(EXAMPLES / "explain_graph.py"))
+    edges = torch.linspace(0.0117, 0.0147, part.graph.num_edges)
+    nodes = torch.linspace(0.0117, 0.0147, part.graph.num_nodes)
+    figure = Figure(layout="constrained")
+    chosen = script["strongest"](part, edges, 4)
+    script["draw"](figure, part, seen, script["Values"](edges, nodes), chosen)
+    of_edges = figure.axes[0 if stream == "spatial" else 1]
+    mean = float(edges[script["between"](part)].mean())
+    assert of_edges.collections[0].get_clim() == pytest.approx((0, 2 * mean))
+    titles = [ax.get_title() for ax in figure.axes if "\n" in ax.get_title()]
+    assert [title.partition("\n")[0] for title in titles] == [
+        "the 4 strongest edges",
+        "all patches, over frame 12 (of 0 to 15)" if stream == "spatial" else "all segments",
+    ]
+    assert all(re.fullmatch(r".*\n\(of all, .*: all but even\)", title) for title in titles)
+    if stream == "temporal":
+        assert figure.axes[2].get_ylim()[0] == 0
+    else:
+        assert figure.axes[1].images[1].get_clim()[0] == 0
+    spread = script["spread"]
+    assert spread(torch.tensor([0.1, 0.3])) == "0.1000 to 0.3000, mean 0.2000"
+    assert spread(torch.tensor([-0.2, -0.21])) == "-0.2100 to -0.2000, mean -0.2050: all but even"
+
+
 def test_mistakes_get_one_line(model_and_video, tmp_path):
     _, checkpoint, video = model_and_video
     said = run("explain_graph.py", video, "--checkpoint=nowhere", cwd=tmp_path, status=1).stderr
@@ -108,6 +146,3 @@ def test_mistakes_get_one_line(model_and_video, tmp_path):
     arguments = (video, "--checkpoint", checkpoint, "--top=0")
     said = run("explain_graph.py", *arguments, cwd=tmp_path, status=1).stderr
     assert said == "error: top must be at least 1, got 0\n"
-    (tmp_path / "file").write_text("")
-    arguments = (video, "--checkpoint", checkpoint, "--output=file")
-    assert "error: " in run("explain_graph.py", *arguments, cwd=tmp_path, status=1).stderr

@@ -118,6 +118,12 @@ def test_differences_are_of_the_same_clip_with_their_standard_error(example, cap
     assert line.split() == ["a", "3.00", "2.00", "1.00", "±", "0.58"]
 
 
+def test_the_picture_says_what_the_outline_is(example, seen):
+    figure = example.draw_clip({"trained": seen}, torch.arange(16) < 4)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["border of the object's patches"]
+
+
 class SeenGraph:
     def __init__(self, graph):
         self.spatial = graph

@@ -28,9 +28,13 @@ def draw(folder, *options, checkpoint="model", **how):
     return run(SCRIPT, *arguments, cwd=folder, **how)
 
 
+def said_first(printed):
+    return " ".join(printed.splitlines()[0].split())
+
+
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_it_writes_three_figures_from_one_pass(ending, folder, tmp_path):
-    options = ("--head=1", "--label=drop", "--against=0", f"--format={ending}")
+    options = ("--head=1", "--label=drop", "--against=0", "--truth=turn", f"--format={ending}")
     printed = draw(folder, "--output", tmp_path / "made", *options).stdout
     paths = [tmp_path / "made" / f"clip_{name}.{ending}" for name in FIGURES]
     assert [line.removeprefix("written: ") for line in printed.splitlines()[3:]] == [
@@ -40,6 +44,10 @@ def test_it_writes_three_figures_from_one_pass(ending, folder, tmp_path):
     if ending == "svg":
         assert "head 1 of 0 to 3" in paths[0].read_text()
         assert "head 1 of 0 to 3" in paths[1].read_text()
+        said = "which is right" if "% turn" in said_first(printed) else "true: turn"
+        for path in paths:
+            assert said in path.read_text()
+            assert "clip.mp4: says " in path.read_text()
         assert "evidence for drop" in paths[2].read_text()
         assert "rather than lift" in paths[2].read_text()
 
@@ -59,6 +67,8 @@ def test_late_fusion_has_two_figures(folder, tmp_path):
         (["--head=4"], "error: head must be None or 0 to 3, got 4"),
         (["--label=push"], "error: the model has no class 'push': expected one of 'lift'"),
         (["--label=0", "--against=9"], "error: label must be a name or 0 to 2, got 9"),
+        (["--truth=push"], "error: the model has no class 'push': expected one of 'lift'"),
+        (["--label=drop", "--against=1"], "error: label and against must be two classes, got"),
         (["--checkpoint=nowhere"], "error: nowhere is no folder: expected a saved model"),
     ],
 )

@@ -162,8 +162,16 @@ def test_what_does_not_fit_is_named(model, seen, order, delete):
     doubled = order.clone()
     doubled[0] = doubled[1]
     for change, message in [
-        ({"order": order[:-1]}, r"order must hold each token from 0 to 15 once, got \["),
+        (
+            {"order": torch.arange(15)},
+            r"each token from 0 to 15 once, got \[0, 1, 2, 3, 4, 5, 6, 7, ... 15 in all\]$",
+        ),
+        ({"order": torch.arange(3)}, r"from 0 to 15 once, got \[0, 1, 2\]$"),
         ({"order": doubled}, "order must hold each token from 0 to 15 once"),
+        (
+            {"order": torch.stack([torch.arange(16), torch.arange(16) // 2])},  # the second one
+            r"once, got \[0, 0, 1, 1, 2, 2, 3, 3, ... 16 in all\]$",
+        ),
         ({"order": order.unsqueeze(0).unsqueeze(0)}, r"a tensor \[16\] or \[O, 16\], got \[1, 1, "),
         ({"order": order.tolist()}, "order must be a tensor .* got list"),
         ({"order": order.new_zeros(0, 16)}, r"got \[0, 16\]"),

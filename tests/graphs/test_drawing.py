@@ -335,8 +335,11 @@ def test_what_cannot_be_drawn(graph):
         draw_graph(build_spatial_graph(torch.rand(5, 4)))
     with pytest.raises(ValueError, match=r"a drawing needs positions, got Data\(.*\) without pos"):
         draw_graph(Data(edge_index=torch.tensor([[0], [1]])))
-    with pytest.raises(ValueError, match="top_k must be at least 0 or None, got -1"):
-        draw_graph(graph, top_k=-1)
+    for top_k in (-1, "all"):
+        with pytest.raises(
+            ValueError, match=f'^top_k must be at least 0, None or "auto", got {top_k!r}$'
+        ):
+            draw_graph(graph, top_k=top_k)
 
 
 def test_points_in_space_are_not_taken_for_frames():

@@ -101,6 +101,52 @@ def test_what_a_node_takes(spatial):
     assert max(sizes) == sizes[5]
 
 
+@pytest.mark.parametrize("node", [None, 5])
+def test_even_values_are_in_the_middle_of_the_scale_and_marked(node, temporal):
+    values = torch.full((temporal.num_edges,), 0.125)
+    values[0] = 0.13
+    figure = Figure()
+    ax = draw_graph(
+        temporal, ax=figure.add_subplot(), edge_values=values, node=node, colorbar="attention"
+    )
+    entering = values if node is None else values[temporal.edge_index[1] == node]
+    mean = float(entering.mean())
+    assert ax.collections[0].get_clim() == pytest.approx((0, 2 * mean))
+    assert max(ax.collections[0].get_linewidths()) < 0.53 * MOST_WIDTH
+    assert figure.axes[-1].lines[-1].get_ydata()[0] == pytest.approx(mean)
+
+
+def test_the_scale_is_that_of_all_edges_whatever_is_left_out(spatial):
+    values = attention_on(spatial)
+    scales = {draw(spatial, edge_values=values, top_k=k)[1].get_clim() for k in (0, 1, None)}
+    assert len(scales) == 1
+
+
+def test_limits_put_several_on_one_scale(temporal):
+    values = attention_on(temporal)
+    most = float(values.max())
+    _, lines, nodes = draw(temporal, edge_values=values, limits=(0, most / 2))
+    assert lines.get_clim() == nodes.get_clim() == pytest.approx((0, most / 2))
+    for value, width, _ in drawn(temporal, lines).values():
+        assert width == pytest.approx(MOST_WIDTH * min(value / (most / 2), 1))
+    _, lines, _ = draw(temporal, edge_values=values, limits=(-1.0, 1.0))  # 0 in the middle
+    for value, _, color in drawn(temporal, lines).values():
+        assert color == to_hex(value_colors(signed=True)((value + 1) / 2))
+
+
+def test_over_time_few_nodes_show_all_their_edges_and_say_which_side_is_which():
+    for count, lines in ((16, 16 * 15), (17, 17 * 3)):
+        ends = torch.cartesian_prod(torch.arange(count), torch.arange(count)).t()
+        graph = Data(edge_index=ends, pos=torch.arange(float(count))[:, None])
+        ax, found, _ = draw(graph, edge_values=attention_on(graph))
+        assert len(found.get_segments()) == lines
+        earlier, later = ax.texts
+        assert (earlier.get_text(), later.get_text()) == ("from earlier", "from later")
+        assert earlier.get_position()[1] > later.get_position()[1]
+        _, found, _ = draw(graph, edge_values=attention_on(graph), top_k=2)
+        assert len(found.get_segments()) == count * 2
+
+
 def test_each_node_keeps_its_strongest(spatial):
     values = attention_on(spatial)
     value_of = of_edges(spatial, values)
@@ -183,7 +229,7 @@ def test_inputs_stay_as_they_were(spatial):
 def test_graphs_without_self_loops_or_edges():
     path = Data(edge_index=torch.tensor([[0, 1], [1, 0]]), pos=torch.tensor([[0.0], [1.0]]))
     _, lines, nodes = draw(path, edge_values=torch.tensor([0.2, 0.4]))
-    assert lines.get_clim() == pytest.approx((0, 0.4))
+    assert lines.get_clim() == pytest.approx((0, 0.6))  # twice the mean
     assert nodes.get_array().mask.all()
     assert to_hex(nodes.to_rgba(nodes.get_array())[0]) == "#ffffff"
     empty = Data(edge_index=torch.empty(2, 0, dtype=torch.long), pos=torch.zeros(3, 2))
@@ -216,6 +262,16 @@ def test_wrong_values_are_named(spatial):
         ({"node": 12}, "node must be 0 to 11 or None, got 12"),
         ({"node": -1}, "node must be 0 to 11 or None, got -1"),
         ({"colorbar": "attention"}, "a colour bar is of edge_values, got colorbar='attention'"),
+        ({"limits": (0, 1)}, r"limits are of edge_values, got limits=\(0, 1\) without them"),
+        ({"limits": (1, 0)}, r"limits must be the lower and the higher end, got \(1, 0\)"),
+        (
+            {"limits": (-1, 2), "edge_values": torch.rand(edges)},
+            r"limits of edges must be \(0, high\) or \(-high, high\), got \(-1, 2\)",
+        ),
+        (
+            {"limits": (0, 2), "edge_values": -torch.ones(edges)},
+            "limits from 0 up need values from 0 up, got -1",
+        ),
     ]:
         figure = Figure()
         with pytest.raises(ValueError, match=message):

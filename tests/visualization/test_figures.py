@@ -1,3 +1,6 @@
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +15,7 @@ from gasmcast import (
 )
 from gasmcast.datasets import write_rendered_dataset
 from gasmcast.explanation import inspect_clip, load_clip
+from gasmcast.graphs.edge_values import MOST_WIDTH
 from gasmcast.visualization import attention_received, cross_attention_means
 from small import IMAGE_SIZE, small_model
 
@@ -84,8 +88,59 @@ def test_pictures_are_written(draw, ending, model, video, tmp_path):
 def test_title_is_the_prediction(draw, model, video):
     probabilities, _ = run(model, load_clip(model, video))
     label = int(probabilities.argmax())
-    title = draw(model, video).get_suptitle().splitlines()[0].removeprefix("evidence for ")
-    assert title == f"{model.class_names[label]}  ({probabilities[label]:.1%})".replace("$", r"\$")
+    said = f"{model.class_names[label]}  ({probabilities[label]:.1%})".replace("$", r"\$")
+    first, _ = draw(model, video).get_suptitle().splitlines()
+    assert first == f"{video.name}: says {said}"
+    assert draw(model, read_video(video).frames).get_suptitle().startswith(f"says {said}\n")
+
+
+@pytest.mark.parametrize("draw", DRAW)
+def test_title_tells_a_right_answer_from_a_wrong_one(draw, seen):
+    best = seen.label()
+    others = [name for number, name in enumerate(seen.class_names) if number != best]
+    right, *_ = draw(None, seen, truth=best).get_suptitle().splitlines()
+    assert right.endswith("%), which is right")
+    wrong, true, *_ = draw(None, seen, truth=others[0]).get_suptitle().splitlines()
+    assert wrong.endswith("%)")
+    assert true == f"true: {others[0]}".replace("$", r"\$")
+
+
+@pytest.mark.parametrize(
+    ("patch_frames", "text"),
+    [
+        ((4, 12), "patches over frame 12 (of 0 to 15), made of 4 and 12"),
+        ((2, 8, 13), "patches over frame 8 (of 0 to 15), made of 2, 8 and 13"),
+        (tuple(range(1, 16, 2)), "patches over frame 9 (of 0 to 15), made of 8 from 1 to 15"),
+        ((8,), "patches of frame 8 (of 0 to 15)"),
+        (None, "patches over frame 8 (of 0 to 15)"),
+    ],
+)
+def test_it_is_said_which_frame_lies_under_the_patches(patch_frames, text, seen):
+    seen = replace(seen, patch_frames=patch_frames)
+    for draw in ATTENTION:
+        assert draw(None, seen).get_suptitle().endswith(f"; {text}")
+    assert (
+        titled(visualize_class_evidence(None, seen), "patches, sum ")
+        .get_title()
+        .endswith(f"\n{text}")
+    )
+
+
+def test_pairs_are_counted_as_they_are_drawn(seen):
+    figure = visualize_graph_attention(None, seen)
+    for stream, beginning in (("spatial", "patches: "), ("temporal", "segments: ")):
+        tied = {frozenset(ends) for ends in seen.graph(stream).edge_index.t().tolist()}
+        tied = len([pair for pair in tied if len(pair) == 2])
+        title = titled(figure, beginning).get_title().partition("\n")[0]
+        ax = figure.axes[figure.axes.index(titled(figure, beginning)) + (stream == "temporal")]
+        places = {
+            frozenset(tuple(map(float, line[end])) for end in (0, -1))
+            for lines in ax.collections[:-1]
+            for line in lines.get_segments()
+        }
+        fewer = f", {len(places)} drawn" if len(places) < tied else ""
+        assert title == f"{beginning}{tied} pairs tied by rule{fewer}"
+    assert fewer == ""  # over time, all are drawn
 
 
 @pytest.mark.parametrize("head", [None, 0, 3])
@@ -148,6 +203,35 @@ def test_drawn_graph_attention_is_the_attention(head, model, clip):
     assert lines.get_clim() == nodes.get_clim() == pytest.approx(heat.get_clim())  # one colour bar
 
 
+def test_even_attention_looks_even(seen):
+    """As that of a model that has learned nothing: in the middle of the scale, and marked."""
+    graphs = {}
+    for stream in ("spatial", "temporal"):
+        graphs[stream] = seen.graph(stream).clone()
+        target = graphs[stream].edge_index[1]
+        entering = target.bincount().float()[target]
+        graphs[stream].attention = (1 / entering)[:, None].expand(-1, seen.num_heads)
+    figure = visualize_graph_attention(None, replace(seen, **graphs))
+    (square,) = (ax for ax in figure.axes if ax.get_xlabel() == "attended segment")
+    arcs = figure.axes[figure.axes.index(titled(figure, "attention along edges, both")) + 1]
+    edges = titled(figure, "attention along edges\n")
+    for ax, stream in ((arcs, "temporal"), (edges, "spatial")):
+        values = graphs[stream].attention[:, 0]
+        mean = float(values.mean())
+        low, high = ax.collections[0].get_clim()
+        assert (low, high) == pytest.approx((0, max(2 * mean, float(values.max()))))
+        (bar,) = (
+            bar
+            for holder in (square, edges)
+            for bar in holder.child_axes
+            if (holder is edges) == (ax is edges)
+        )
+        assert bar.lines[-1].get_xdata()[0] == pytest.approx(mean)
+        widths = ax.collections[0].get_linewidths()
+        drawn = ax.collections[0].get_array()
+        assert widths == pytest.approx(MOST_WIDTH * drawn / high)
+
+
 def test_attention_received_of_no_head(seen):
     for head in (4, -1):
         with pytest.raises(ValueError, match=f"head must be None or 0 to 3, got {head}"):
@@ -178,9 +262,14 @@ def test_drawn_evidence_adds_up_to_the_logit(label, against, model, clip, seen):
     assert starts == pytest.approx([0, parts[0], parts[0] + parts[1], 0], abs=1e-5)
     said = [text.get_text().replace("\N{MINUS SIGN}", "-") for text in total.texts]
     assert [float(text) for text in said] == pytest.approx(widths, abs=6e-4)
-    for ax, part in ((patches, parts[0]), (segments, parts[1])):
-        text = ax.get_title().partition("sum ")[2].replace("\N{MINUS SIGN}", "-")
-        assert float(text) == pytest.approx(part, abs=6e-4)
+    largest = [float(part[part.abs().argmax()]) for part in evidence[:2]]
+    for ax, part, most in zip((patches, segments), parts[:2], largest, strict=True):
+        text = ax.get_title().replace("\N{MINUS SIGN}", "-")
+        numbers = re.match(r"\w+, sum (\S+), largest (\S+)\n", text).groups()
+        assert [float(number) for number in numbers] == pytest.approx([part, most], abs=6e-4)
+    said = re.fullmatch(r"on (1/)?(\S+) times the scale of the patches", text.splitlines()[1])
+    ratio = 1 / float(said[2]) if said[1] else float(said[2])
+    assert ratio == pytest.approx(abs(largest[1] / largest[0]), rel=0.06)
     unit = "logit" if against is None else "logit difference"
     assert [text.get_text() for text in total.get_yticklabels()][-1] == unit
 
@@ -188,13 +277,13 @@ def test_drawn_evidence_adds_up_to_the_logit(label, against, model, clip, seen):
 def test_the_title_of_evidence_names_both_classes(seen):
     title = visualize_class_evidence(None, seen, label="drop", against="turn").get_suptitle()
     _, drop, turn = (f"{probability:.1%}" for probability in seen.probabilities.tolist())
-    assert title == f"evidence for drop  ({drop})\nrather than turn  ({turn})"
+    assert title.endswith(f"\nevidence for drop  ({drop})\nrather than turn  ({turn})")
 
 
 @pytest.mark.parametrize("draw", ATTENTION)
 def test_the_title_says_which_head(draw, seen):
-    assert draw(None, seen).get_suptitle().endswith("attention, mean of 4 heads")
-    assert draw(None, seen, head=2).get_suptitle().endswith("attention, head 2 of 0 to 3")
+    assert "attention, mean of 4 heads; " in draw(None, seen).get_suptitle()
+    assert "attention, head 2 of 0 to 3; " in draw(None, seen, head=2).get_suptitle()
 
 
 @pytest.mark.parametrize("draw", DRAW)
@@ -217,9 +306,11 @@ def test_a_wrong_choice_is_named_before_the_extractors_run(draw, model, clip, se
         raise AssertionError("the extractor ran")
 
     model.semantic_extractor.register_forward_pre_hook(never)
-    wrong = [({"head": 4}, "head must be None or 0 to 3, got 4")]
-    if draw is visualize_class_evidence:
-        wrong = [
+    wrong = [({"truth": "push"}, "the model has no class 'push': expected one of")]
+    if draw in ATTENTION:
+        wrong.append(({"head": 4}, "head must be None or 0 to 3, got 4"))
+    else:
+        wrong += [
             ({"label": "push"}, "the model has no class 'push': expected one of"),
             ({"label": 1, "against": 3}, "label must be a name or 0 to 2, got 3"),
         ]
@@ -227,6 +318,16 @@ def test_a_wrong_choice_is_named_before_the_extractors_run(draw, model, clip, se
         for given in ((model, clip), (None, seen)):
             with pytest.raises(ValueError, match=message):
                 draw(*given, **options)
+
+
+def test_evidence_for_a_class_against_itself_is_refused(seen, tmp_path):
+    best = seen.class_names[seen.label()]
+    message = re.escape(f"label and against must be two classes, got {best!r} twice")
+    for label in (None, best):
+        options = {"label": label, "against": seen.label()}
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            visualize_class_evidence(None, seen, tmp_path / "a.png", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_text_stays_text(seen, tmp_path):
@@ -262,6 +363,10 @@ def test_wrong_input_is_named_before_any_work(draw, model, video, tmp_path):
         ValueError, match=r"video must be a path or \[T, 3, H, W\], got \[3, 8, 8\]"
     ):
         draw(model, torch.zeros(3, 8, 8))
+    for shape, missing in (((0, 3, 64, 64), "frames"), ((16, 3, 0, 64), "pixels")):
+        message = f"the video has no {missing}: got {list(shape)}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            draw(model, torch.zeros(shape))
     assert not list(tmp_path.iterdir())
 
 

@@ -134,6 +134,8 @@ def test_bars_are_the_values(ax):
     assert ax.get_xlim() == (-0.5, 3.5)  # as the film strip
     assert ax.get_ylim()[0] == 0
     assert ax.get_ylim()[1] > 0.4
+    red, green, blue, _ = to_rgba(bars[0].get_facecolor())
+    assert red == green == blue  # none of the colours of a scale
     (mean,) = ax.lines
     assert list(mean.get_ydata()) == pytest.approx([0.25, 0.25])
     draw_segment_bars(values, ax, limits=(0, 7))

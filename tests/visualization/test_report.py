@@ -208,6 +208,7 @@ class NeverRun(torch.nn.Module):
 
     class_names = ("lift", "drop", "turn")
     num_frames = 16
+    image_size = 8
 
     def parameters(self, recurse=True):
         raise AssertionError("the model was run")
@@ -224,6 +225,18 @@ class NeverRun(torch.nn.Module):
         ({"names": [Path("a")]}, ValueError, "a name must be text, or None for that of the file, "),
         ({"names": 7}, ValueError, "or None for that of the file, got 7"),
         ({"videos": ["nothing.mp4"]}, VideoReadError, "nothing.mp4: no such file"),
+        (
+            {"videos": [torch.rand(16, 3, 9, 8)]},
+            ValueError,
+            "a float video must be [T, 3, 8, 8], as the model takes it, got [16, 3, 9, 8]",
+        ),
+        (
+            {"videos": [torch.full((1, 3, 8, 8), torch.nan)]},
+            ValueError,
+            "in [0, 1], got nan to nan",
+        ),
+        ({"videos": [torch.rand(16, 3, 8)]}, ValueError, "or [T, 3, H, W], got [16, 3, 8]"),
+        ({"videos": [torch.zeros(16, 3, 8, 8).int()]}, ValueError, "must be uint8, or float in"),
         ({"model": None}, ValueError, "a model is needed for videos that are not inspected yet"),
         ({"path": "nowhere/report.html"}, FileNotFoundError, "its folder nowhere is not there"),
         ({"path": "."}, IsADirectoryError, "cannot write .: it is a folder"),
@@ -241,19 +254,47 @@ def test_what_does_not_fit_is_said_before_the_model_runs(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_not_there_stops_before_the_others_are_inspected(tmp_path):
-    (tmp_path / "there.mp4").touch()
-    videos = [torch.rand(16, 3, 8, 8), tmp_path / "there.mp4", tmp_path / "gone.mp4"]
-    with pytest.raises(VideoReadError, match="gone.mp4: no such file"):
-        write_report(NeverRun(), videos, tmp_path / "report.html")
+def test_all_files_that_cannot_be_read_are_named_before_the_model_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty.mp4").touch()
+    Path("odd.mp4").write_bytes(b"no video")
+    videos = [torch.rand(16, 3, 8, 8), "gone.mp4", Path("empty.mp4"), "odd.mp4"]
+    with pytest.raises(VideoReadError) as raised:
+        write_report(NeverRun(), videos, "report.html")
+    gone, empty, odd = str(raised.value).split("\n")
+    assert gone == "gone.mp4: no such file"
+    assert empty == "empty.mp4: expected a video file, got an empty file (0 bytes)"
+    assert odd.startswith("odd.mp4: ")
+    assert raised.value.path == "gone.mp4"
+    assert not Path("report.html").exists()
 
 
-def test_a_video_that_cannot_be_read_leaves_no_page(tmp_path):
-    (tmp_path / "odd.mp4").write_bytes(b"no video")
-    videos = [torch.rand(16, 3, IMAGE_SIZE, IMAGE_SIZE), tmp_path / "odd.mp4"]
-    with pytest.raises(VideoReadError, match="odd.mp4"):
-        write_report(small_model(), videos, tmp_path / "report.html")
-    assert not (tmp_path / "report.html").exists()
+def test_files_of_equal_name_are_told_apart(seen, tmp_path):
+    paths = ["/x/a/p/1.mp4", "/x/b/p/1.mp4", "/x/b/2.mp4", "/x/b/2.mp4", "3.mp4", "p/3.mp4", None]
+    videos = [replace(seen, name=path) for path in paths]
+    path = write_report(None, videos, tmp_path / "report.html")
+    expected = ["a/p/1.mp4", "b/p/1.mp4", "2.mp4", "2.mp4", "3.mp4", "p/3.mp4", "clip 7"]
+    assert [clip["name"] for clip in page_data(path)["clips"]] == expected
+    names = ["first", *[None] * 6]  # one that has a name of its own is in nobody's way
+    path = write_report(None, videos, tmp_path / "report.html", names=names)
+    assert [clip["name"] for clip in page_data(path)["clips"]] == ["first", "1.mp4", *expected[2:]]
+
+
+def test_the_frames_of_the_patches(seen, tmp_path):
+    for frames, shown, opened in (
+        ((4, 12), [4, 12], 12),
+        ((0, 0, 3), [0, 3], 0),  # of a clip with few frames
+        (None, [], 8),
+    ):
+        known = replace(seen, patch_frames=frames)
+        (clip,) = page_data(write_report(None, known, tmp_path / "report.html"))["clips"]
+        assert (clip["patch_frames"], clip["frame"]) == (shown, opened)
+
+
+def test_a_file_of_one_frame_has_no_times(seen, tmp_path):
+    still = replace(seen, pts_seconds=torch.full((16,), 3.0))
+    (clip,) = page_data(write_report(None, still, tmp_path / "report.html"))["clips"]
+    assert clip["times"] is None
 
 
 def test_logits_that_are_no_numbers_are_refused(seen, tmp_path):

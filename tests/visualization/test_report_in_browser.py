@@ -122,6 +122,17 @@ def go(page, state):
     )
 
 
+def opens(page, *names):
+    """Waits until these clips are shown: a change of the address takes its time."""
+    page.wait_for_function(
+        """names => {
+            const shown = [...document.querySelectorAll('h2')].map(e => e.textContent);
+            return JSON.stringify(shown) === JSON.stringify(names);
+        }""",
+        arg=list(names),
+    )
+
+
 def patch(page, index):
     return page.locator(".patch").nth(index)
 
@@ -386,25 +397,27 @@ def test_index_opens_compares_and_goes_back(seen, two, visit):
     page = visit(two)
     cards = page.locator(".card")
     assert cards.count() == 2
-    assert page.locator("#summary").text_content() == "2 clips, 1 of 2 right"
+    summary = page.locator("#summary").text_content()
+    assert summary == "2 clips, 1 of 2 right, one view of each"
     assert "✓ right" in cards.nth(0).inner_text()
     assert "✗ wrong" in cards.nth(1).inner_text()
     assert "(true: " in cards.nth(1).inner_text()
     assert page.locator("#compare").is_disabled()
     cards.nth(0).click()
-    assert page.locator("h2").all_text_contents() == ["first"]
+    opens(page, "first")
     page.locator("[name=view][value=cross]").check(force=True)
     page.locator("#to-index").click()
     cards.nth(1).click()
+    opens(page, NASTY)
     assert page.locator("[name=view][value=cross]").is_checked()  # as for the clip before
     page.locator("[name=view][value=graph]").check(force=True)
     page.locator("#to-index").click()
-    assert page.locator("#index").is_visible()
+    page.locator("#index").wait_for()
     assert page.evaluate("document.activeElement.innerText").startswith(NASTY[:9])
     for box in page.locator("#cards input").all():
         box.check()
     page.locator("#compare").click()
-    assert page.locator(".viewer").count() == 2
+    opens(page, "first", NASTY)
     page.locator(".viewer").nth(0).locator(".patch").nth(3).hover()
     for number in (0, 1):  # the same patch in both, each with its own graph
         graph = seen[number].spatial
@@ -420,11 +433,108 @@ def test_index_opens_compares_and_goes_back(seen, two, visit):
     highs = page.locator("[data-part=high]").all_text_contents()
     assert highs[0] == highs[1]  # one scale
     page.go_back()
-    assert page.locator("#index").is_visible()
+    page.locator("#index").wait_for()
+
+
+def test_a_pointer_that_rests_has_not_chosen(two, visit):
+    page = visit(two)
+
+    def rests_on_a_patch_of(*names):
+        opens(page, *names)
+        page.wait_for_function("document.querySelector('.patch:hover')")  # the browser knows it
+        assert set(page.locator("[data-part=title]").all_text_contents()) == {"Whole clip"}
+        assert page.locator(".ring").filter(visible=True).count() == 0
+
+    card = page.locator(".card").first
+    card.click(position={"x": 60, "y": card.bounding_box()["height"] - 20})
+    rests_on_a_patch_of("first")
+    page.mouse.move(2, 2)
+    patch(page, 5).hover()
+    assert page.locator("[data-part=title]").text_content().startswith("Patch 5 ")
+    page.locator("#to-index").click()
+    for box in page.locator("#cards input").all():
+        box.check()
+    page.locator("#cards").evaluate("cards => { cards.style.minHeight = '500px'; }")
+    button = page.locator("#compare")
+    button.click()
+    rests_on_a_patch_of("first", NASTY)
+    x, y = page.evaluate(
+        """() => {
+            const {x, y, width, height} =
+                document.querySelector('.patch:hover').getBoundingClientRect();
+            return [x + width / 2, y + height / 2];
+        }"""
+    )
+    page.mouse.move(x, y)  # within the patch that it was over all the time
+    titles = page.locator("[data-part=title]").all_text_contents()
+    assert all(title.startswith("Patch ") for title in titles)
+    for _ in "to keep it", "to let it go":
+        page.mouse.click(x, y)
+    page.mouse.move(x + 1, y)  # a hand is never quite still
+    assert set(page.locator("[data-part=title]").all_text_contents()) == {"Whole clip"}
+
+
+def test_the_frames_of_the_patches_are_marked(seen, one, two, visit, tmp_path):
+    assert seen[0].patch_frames == (4, 12)
+    page = visit(one)
+    assert page.locator("[data-part=time]").text_content().endswith(" 13 / 16")
+    words = page.locator("[data-part=sources]")
+    assert words.text_content() == "The patches come from frames 5 and 13"
+    slider = page.get_by_role("slider", name="Frame", exact=True)
+    source = "Frame 13 of 16, the patches come from it"
+    assert slider.get_attribute("aria-valuetext") == source
+    box = slider.bounding_box()
+    slider.evaluate(
+        """slider => {
+            slider.step = 'any'; // where exactly, which is not for the page to know
+            document.addEventListener('input', (event) => event.stopPropagation(), {capture: true});
+        }"""
+    )
+    for tick, frame in zip(page.locator(".ticks i").all(), seen[0].patch_frames, strict=True):
+        mark = tick.bounding_box()
+        page.mouse.click(mark["x"] + mark["width"] / 2, box["y"] + box["height"] / 2)
+        assert float(slider.input_value()) == pytest.approx(frame, abs=0.05)
+        assert mark["y"] >= box["y"] + box["height"]  # the thumb does not hide it
+    page = visit(one)
+    slider = page.get_by_role("slider", name="Frame", exact=True)
+    slider.press("ArrowLeft")
+    assert slider.get_attribute("aria-valuetext") == "Frame 12 of 16"
+    frames = page.evaluate("data.clips[0].frames")
+    assert visit(two).locator(".card img").first.get_attribute("src") == frames[12]
+    for known, text in ((None, None), ((7,), "frame 8"), (tuple(range(16)), "all frames")):
+        path = write_report(None, replace(seen[0], patch_frames=known), tmp_path / "report.html")
+        page = visit(path)
+        assert page.locator("[data-part=sources]").is_visible() == (text is not None)
+        assert page.locator(".ticks i").count() == len(known or ())
+        if text:
+            text = f"The patches come from {text}"
+            assert page.locator("[data-part=sources]").text_content() == text
+
+
+@pytest.mark.parametrize(("width", "state"), [(1200, "clip=0"), (830, "clip=0+1"), (360, "clip=0")])
+def test_words_of_the_colour_bar_stand_apart(width, state, two, visit):
+    page = visit(two, f"{state}&view=cross", viewport={"width": width, "height": 900})
+    for share in (0.001, 0.03, 0.2, 0.5, 0.76, 0.97, 0.9999, 1):
+        low, mean, high, mark, ramp = page.evaluate(
+            """share => {
+                const {parts} = viewers[0];
+                viewers[0].drawScale([1], {low: 0.0205 * share, high: 0.0205, signed: false});
+                return ['low', 'mean', 'high', 'mark', 'ramp'].map((part) => {
+                    const {left, right} = parts[part].getBoundingClientRect();
+                    return [left, right];
+                });
+            }""",
+            share,
+        )
+        assert page.locator("[data-part=mean]").first.text_content().startswith("mean ")
+        assert mean[0] - low[1] >= 6
+        assert high[0] - mean[1] >= 6
+        assert high[1] == pytest.approx(ramp[1], abs=0.5)
+        assert mark[0] == pytest.approx(ramp[0] + share * (ramp[1] - ramp[0]), abs=0.5)
 
 
 def test_a_segment_brings_its_own_frame(seen, visit, tmp_path):
-    short = replace(seen[1], frames=seen[1].frames[:8])
+    short = replace(seen[1], frames=seen[1].frames[:8], patch_frames=(2, 6))
     path = write_report(None, [seen[0], short], tmp_path / "report.html")
     page = visit(path, "clip=0+1")
     page.locator(".viewer").nth(1).locator(".segment").nth(3).click()
@@ -482,7 +592,7 @@ def test_the_address_holds_the_state(one, visit):
     page.locator("[name=head]").select_option("2")
     segment(page, 4).click()
     page.mouse.move(2, 2)
-    page.wait_for_timeout(300)
+    page.wait_for_url("**chosen=segment4")
     address = page.url.partition("#")[2]
     assert set(address.split("&")) >= {"view=cross", "layer=basic", "head=2", "chosen=segment4"}
     again = visit(one, address)
@@ -501,7 +611,7 @@ def test_the_address_holds_the_state(one, visit):
 
 
 def test_playing_goes_at_the_pace_of_the_clip(one, visit):
-    page = visit(one)
+    page = visit(one, "frame=8")
     page.clock.install(time=datetime(2026, 1, 1))
     page.clock.pause_at(datetime(2026, 1, 2))  # time goes on only where the test says so
     time = page.locator("[data-part=time]")
@@ -516,7 +626,27 @@ def test_playing_goes_at_the_pace_of_the_clip(one, visit):
     page.get_by_role("button", name="Pause", exact=True).click()
     page.clock.run_for(1000)
     assert time.text_content() == "0.00 s · 1 / 16"
-    assert "frame=0" in page.url
+    page.wait_for_url("**frame=0**")
+
+
+def test_a_short_video_plays_no_slower(seen, visit, tmp_path):
+    times = torch.tensor([0.0, 0.1]).double().repeat_interleave(8)  # of two frames, repeated
+    path = write_report(None, replace(seen[0], pts_seconds=times), tmp_path / "report.html")
+    page = visit(path, "frame=0")
+    page.clock.install(time=datetime(2026, 1, 1))
+    page.clock.pause_at(datetime(2026, 1, 2))
+    time = page.locator("[data-part=time]")
+    page.get_by_role("button", name="Play", exact=True).click()
+    page.clock.run_for(85)
+    assert time.text_content().startswith("0.00 s · ")
+    page.clock.run_for(25)
+    assert time.text_content() == "0.10 s · 9 / 16"
+
+
+def test_a_video_of_one_frame_shows_no_times(seen, visit, tmp_path):
+    still = replace(seen[0], pts_seconds=torch.zeros(16).double())
+    page = visit(write_report(None, still, tmp_path / "report.html"))
+    assert page.locator("[data-part=time]").text_content() == "13 / 16"
 
 
 def test_late_fusion_has_no_cross_attention(visit, tmp_path):

@@ -11,7 +11,7 @@ const BEGINNING = {
   head: "mean",
   class: "top",
   threshold: 0, // percent of the largest value shown
-  frame: null, // the middle one
+  frame: null, // one that the patches come from
   chosen: null,
 };
 
@@ -127,9 +127,13 @@ function stop() {
 function step() {
   const { frames, times } = viewers[0].clip;
   const even = 1 / FRAMES_A_SECOND;
+  // A short video repeats frames, which have the same time: they share it.
   const lasts = (frame) => {
-    const seconds = times && frame + 1 < times.length ? times[frame + 1] - times[frame] : even;
-    return 1000 * clamp(seconds, 0.02, 2);
+    if (!times) return 1000 * even;
+    const next = times.findIndex((time) => time > times[frame]);
+    const seconds = next < 0 ? even : times[next] - times[frame];
+    const repeats = times.filter((time) => time === times[frame]).length;
+    return 1000 * clamp(seconds, 0.02, 2) / repeats;
   };
   timer = setTimeout(() => {
     state.frame = (state.frame + 1) % frames.length;
@@ -194,7 +198,7 @@ function show() {
   byId("to-index").hidden = data.clips.length === 1 || !viewers.length;
   document.title = [...clips.map(({ name }) => name), "What the model sees"].join(" · ");
   if (!viewers.length) return drawMarked();
-  state.frame ??= Math.floor(clips[0].frames.length / 2);
+  state.frame ??= clips[0].frame;
   const form = byId("switches");
   for (const radio of form.elements.view) {
     radio.disabled = !views(clips).includes(radio.value);
@@ -214,10 +218,11 @@ function makeIndex() {
   const known = data.clips.filter(({ truth }) => truth !== null);
   const right = known.filter(({ truth, classes }) => classes[0].label === truth);
   byId("summary").textContent = data.clips.length === 1 ? ""
-    : `${data.clips.length} clips` + (known.length ? `, ${right.length} of ${known.length} right` : "");
+    : `${data.clips.length} clips` + (known.length ? `, ${right.length} of ${known.length} right` : "")
+    + ", one view of each";
   if (data.clips.length === 1) return;
   byId("cards").append(...data.clips.map((clip, index) => {
-    const picture = element("img", { src: clip.frames[Math.floor(clip.frames.length / 2)], alt: "" });
+    const picture = element("img", { src: clip.frames[clip.frame], alt: "" });
     const name = element("bdi", { class: "name" }, clip.name);
     const button = element("button", { type: "button", class: "card" },
       picture, name, element("span", { class: "verdict" }, ...verdict(clip)));

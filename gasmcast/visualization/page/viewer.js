@@ -11,6 +11,7 @@ function number(value) {
   const text = Math.abs(value) >= 999.5 ? value.toFixed(0) : value.toPrecision(3);
   return text.replaceAll("-", "−");
 }
+const listed = new Intl.ListFormat("en-GB");
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
 function element(name, attributes = {}, ...children) {
@@ -49,12 +50,13 @@ class Viewer {
     this.root = root;
     this.parts = Object.fromEntries(
       [...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
+    this.moved = false; // a pointer that rests where this clip appears has not chosen anything
     this.makeHeader();
+    this.makeScrub();
     this.nodes = { patch: this.makePatches(), segment: this.makeSegments() };
     this.makeClasses();
     this.listen("patch", this.parts.patches, clip.grid[1]);
     this.listen("segment", this.parts.strip, 1);
-    this.parts.scrub.max = clip.frames.length - 1;
     this.parts.scrub.addEventListener("input", () => tell.frame(Number(this.parts.scrub.value)));
     this.parts.play.addEventListener("click", () => tell.play());
   }
@@ -65,6 +67,21 @@ class Viewer {
     const { clip, parts } = this;
     parts.name.textContent = clip.name;
     parts.verdict.append(...verdict(clip));
+  }
+
+  // A tick under each frame that the patches come from, and the same in words; both count from 1.
+  makeScrub() {
+    const { frames, patch_frames } = this.clip;
+    this.parts.scrub.max = frames.length - 1;
+    this.parts.ticks.append(...patch_frames.map((index) => {
+      const tick = element("i");
+      tick.style.setProperty("--at", index / (frames.length - 1 || 1));
+      return tick;
+    }));
+    const numbers = patch_frames.map((index) => `${index + 1}`);
+    this.parts.sources.hidden = !numbers.length; // not known of an extractor of somebody's own
+    this.parts.sources.textContent = numbers.length === frames.length ? "The patches come from all frames"
+      : `The patches come from ${numbers.length === 1 ? "frame" : "frames"} ${listed.format(numbers)}`;
   }
 
   makePatches() {
@@ -116,10 +133,18 @@ class Viewer {
       { kind, index }, kind === "segment" ? this.clip.segment_frames[index] : null);
     const indexOf = (event) => nodes.indexOf(event.target.closest("[role=option]"));
     nodes.forEach((node, index) => node.setAttribute("tabindex", index ? -1 : 0));
-    holder.addEventListener("pointerover", (event) => {
+    const point = (event) => {
       if (event.pointerType !== "touch" && indexOf(event) >= 0) {
         this.tell.point({ kind, index: indexOf(event) });
       }
+    };
+    holder.addEventListener("pointerover", (event) => {
+      if (this.moved) point(event);
+    });
+    holder.addEventListener("pointermove", (event) => {
+      if (this.moved) return;
+      this.moved = true;
+      point(event);
     });
     holder.addEventListener("pointerleave", () => this.tell.point(null));
     holder.addEventListener("click", (event) => {
@@ -169,7 +194,8 @@ class Viewer {
     if (parts.frame.getAttribute("src") !== clip.frames[index]) parts.frame.src = clip.frames[index];
     parts.frame.alt = `Frame ${index + 1} of ${clip.frames.length}`;
     parts.scrub.value = index;
-    parts.scrub.setAttribute("aria-valuetext", parts.frame.alt);
+    const source = clip.patch_frames.includes(index) ? ", the patches come from it" : "";
+    parts.scrub.setAttribute("aria-valuetext", parts.frame.alt + source);
     const time = clip.times ? `${clip.times[index].toFixed(2)} s · ` : "";
     parts.time.textContent = `${time}${index + 1} / ${clip.frames.length}`;
     parts.play.textContent = playing ? "❚❚" : "▶";
@@ -229,9 +255,9 @@ class Viewer {
     this.drawRamp(least, scale);
     parts.low.textContent = number(least);
     parts.high.textContent = number(scale.high);
-    parts.mean.hidden = scale.signed || !scale.low;
+    for (const part of [parts.mark, parts.mean]) part.hidden = scale.signed || !scale.low;
     parts.mean.textContent = `mean ${number(scale.low)}`;
-    parts.mean.style.setProperty("--at", scale.high ? scale.low / scale.high : 0);
+    parts.scale.style.setProperty("--at", scale.high ? scale.low / scale.high : 0);
     parts.scale.setAttribute("aria-label", `Colours from ${number(least)} to ${number(scale.high)}`);
   }
 
