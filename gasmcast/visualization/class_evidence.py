@@ -43,11 +43,10 @@ def visualize_class_evidence(
 ) -> Figure:
     """What each patch and each segment adds to the logit of a class.
 
-    Left: the patches over the middle frame, red where they speak for the class and blue where they
-    speak against it. Right, top: the segments under their frames. Right, bottom: how patches,
-    segments and bias add up to the logit. All numbers are parts of the logit, in its unit, but
-    patches and segments have scales of their own: the titles say how far these are apart.
-    See
+    Left: the patches over a frame that they come from, red where they speak for the class and blue
+    where they speak against it. Right, top: the segments under their frames. Right, bottom: how
+    patches, segments and bias add up to the logit. All numbers are parts of the logit, in its unit,
+    but patches and segments have scales of their own: the titles say how far these are apart. See
     :meth:`ClipInspection.evidence() <gasmcast.explanation.ClipInspection.evidence>`.
 
     Args:

@@ -44,9 +44,9 @@ def visualize_cross_attention_layers(
     """What each of the three fusion layers attends to, in both directions.
 
     One column a layer: basic, pattern, action. Top: how much the segments take from each patch,
-    over the middle frame. Bottom: how much the patches take from each segment, a bar a segment
-    under the frame it stands for. Both are means over the asking tokens, and every row of panels
-    has one common scale.
+    over a frame that they come from. Bottom: how much the patches take from each segment, a bar a
+    segment under the frame it stands for. Both are means over the asking tokens, and every row of
+    panels has one common scale.
 
     Args:
         model: As for :func:`visualize_graph_attention`.

@@ -49,10 +49,10 @@ def visualize_graph_attention(
 ) -> Figure:
     """Which patches and segments are tied, and how much each takes from the others.
 
-    Top, the patches over the middle frame: the graph in the colours of its rules; the edges of most
-    attention, as :func:`~gasmcast.draw_graph` draws them by value; the attention that each patch
-    receives from the others. Bottom, the segments under their frames: the graph by rules; the
-    attention on its edges; the same as a matrix, a row for each segment that attends.
+    Top, the patches over a frame that they come from: the graph in the colours of its rules; the
+    edges of most attention, as :func:`~gasmcast.draw_graph` draws them by value; the attention that
+    each patch receives from the others. Bottom, the segments under their frames: the graph by
+    rules; the attention on its edges; the same as a matrix, a row for each segment that attends.
 
     Args:
         model: Its attention is read in ``eval()`` mode; the mode is put back afterwards. Not needed

@@ -9,20 +9,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from gasmcast.explanation import ClipInspection, inspect_clip
 from gasmcast.explanation.clip import sample_clip
 from gasmcast.explanation.inspection import class_names_of, find_class
-from gasmcast.video import VideoClip, VideoReadError
+from gasmcast.video import VideoReadError
 from gasmcast.visualization.canvas import check_path
+from gasmcast.visualization.inspected import Video
 from gasmcast.visualization.page_data import clip_data, color_data, rule_data
 from gasmcast.whole_file import whole_file
 
 if TYPE_CHECKING:
     from gasmcast.model import TemporalCrossAttentionModel
-
-Video = str | PathLike | VideoClip | Tensor | ClipInspection
 
 SCRIPTS = ("numbers.js", "viewer.js", "page.js")  # in the order in which they need each other
 

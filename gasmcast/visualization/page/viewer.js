@@ -78,7 +78,7 @@ class Viewer {
       tick.style.setProperty("--at", index / (frames.length - 1 || 1));
       return tick;
     }));
-    const numbers = patch_frames.map((index) => `${index + 1}`);
+    const numbers = patch_frames.map(String);
     this.parts.sources.hidden = !numbers.length; // not known of an extractor of somebody's own
     this.parts.sources.textContent = numbers.length === frames.length ? "The patches come from all frames"
       : `The patches come from ${numbers.length === 1 ? "frame" : "frames"} ${listed.format(numbers)}`;
@@ -192,12 +192,13 @@ class Viewer {
     const { clip, parts } = this;
     const index = Math.min(frame, clip.frames.length - 1);
     if (parts.frame.getAttribute("src") !== clip.frames[index]) parts.frame.src = clip.frames[index];
-    parts.frame.alt = `Frame ${index + 1} of ${clip.frames.length}`;
+    const place = `${index} of 0 to ${clip.frames.length - 1}`; // as patches and segments are numbered
+    parts.frame.alt = `Frame ${place}`;
     parts.scrub.value = index;
     const source = clip.patch_frames.includes(index) ? ", the patches come from it" : "";
     parts.scrub.setAttribute("aria-valuetext", parts.frame.alt + source);
     const time = clip.times ? `${clip.times[index].toFixed(2)} s · ` : "";
-    parts.time.textContent = `${time}${index + 1} / ${clip.frames.length}`;
+    parts.time.textContent = `${time}frame ${place}`;
     parts.play.textContent = playing ? "❚❚" : "▶";
     parts.play.setAttribute("aria-label", playing ? "Pause" : "Play");
     const now = Math.floor((index * clip.temporal.nodes) / clip.frames.length);
