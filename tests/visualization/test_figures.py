@@ -17,6 +17,7 @@ from gasmcast.datasets import write_rendered_dataset
 from gasmcast.explanation import inspect_clip, load_clip
 from gasmcast.graphs.edge_values import MOST_WIDTH
 from gasmcast.visualization import attention_received, cross_attention_means
+from gasmcast.visualization.inspected import frames_shown
 from small import IMAGE_SIZE, small_model
 
 
@@ -116,14 +117,15 @@ def test_title_tells_a_right_answer_from_a_wrong_one(draw, seen):
     ],
 )
 def test_it_is_said_which_frame_lies_under_the_patches(patch_frames, text, seen):
-    seen = replace(seen, patch_frames=patch_frames)
+    assert frames_shown(replace(seen, patch_frames=patch_frames)) == text
+
+
+def test_every_figure_says_which_frame_lies_under_the_patches(seen):
+    text = frames_shown(seen)
     for draw in ATTENTION:
         assert draw(None, seen).get_suptitle().endswith(f"; {text}")
-    assert (
-        titled(visualize_class_evidence(None, seen), "patches, sum ")
-        .get_title()
-        .endswith(f"\n{text}")
-    )
+    evidence = titled(visualize_class_evidence(None, seen), "patches, sum ")
+    assert evidence.get_title().endswith(f"\n{text}")
 
 
 def test_pairs_are_counted_as_they_are_drawn(seen):
