@@ -19,7 +19,7 @@ from functools import partial
 from multiprocessing import get_context
 from numbers import Integral
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -48,10 +48,16 @@ CODECS = {
 
 
 class WrittenClip(Protocol):
-    """What is to be known of a clip: its file, relative to the set's root, and its class."""
+    """What is to be known of a clip of any set; each set adds what its classes are made of."""
 
     path: str
     label: str
+    target: int
+    split: str
+    seed: int
+
+
+Clip = TypeVar("Clip", bound=WrittenClip)
 
 
 def check_set(
@@ -85,37 +91,66 @@ def check_set(
 def write_set(
     root: Path,
     stated_in: str,
-    parameters: Mapping[str, object],
-    labels: Mapping[str, int],
-    splits: Mapping[str, Sequence[WrittenClip]],
-    draw: Callable[[WrittenClip], torch.Tensor],
+    version: int,
+    chosen: Mapping[str, object],
+    classes: Mapping[str, Mapping[str, str]],
+    make: Callable[..., Clip],
+    draw: Callable[[Clip], torch.Tensor],
+    clips_per_class: Mapping[str, int],
     *,
+    num_frames: int,
+    size: int,
+    seed: int,
     codec: str,
     fps: int,
     progress: bool,
     processes: int = 1,
-) -> None:
-    """Write what is missing of a set.
+) -> dict[str, list[Clip]]:
+    """Write what is missing of a set; what makes none is refused beforehand by :func:`check_set`.
 
     Args:
         root: The folder; made if it is not there.
-        stated_in: Name of the file that holds the parameters.
-        parameters: What the set was asked for by; of a folder that is there, the same.
-        labels: Classes with their numbers.
-        splits: The clips of each split.
+        stated_in: Name of the file that holds the parameters, so that a folder that is there is
+            known to be of the same ones.
+        version: Of the pictures.
+        chosen: Parameters that this set has and others have not.
+        classes: As for :func:`list_clips`.
+        make: Likewise.
         draw: The frames of a clip, uint8 [T, 3, H, W].
+        clips_per_class: For each split.
+        num_frames: T.
+        size: H and W.
+        seed: Of the set.
         codec: One of :data:`CODECS`.
         fps: Frames per second that the files state.
         progress: Whether to show a progress bar.
         processes: How many draw at the same time; with one, it is this one.
 
+    Returns:
+        The clips of each split, in the order of its list.
+
     Raises:
         ValueError: The folder was written with other parameters, or holds something else.
     """
+    parameters = {
+        "version": version,
+        "clips_per_class": {split: int(count) for split, count in clips_per_class.items()},
+        **chosen,
+        "num_frames": int(num_frames),
+        "size": int(size),
+        "seed": int(seed),
+        "codec": codec,
+        "fps": int(fps),
+    }
     _claim_folder(root, stated_in, parameters)
+    labels = {label: target for target, label in enumerate(classes)}
     _write(root / "labels.json", json.dumps(labels, indent=2).encode() + b"\n")
-    clips = [clip for split in splits.values() for clip in split]
-    write = partial(_write_clip, root, draw, CODECS[codec], fps)
+    splits = {
+        split: list_clips(make, classes, split, int(count), int(seed), CODECS[codec].suffix)
+        for split, count in clips_per_class.items()
+    }
+    clips = [clip for split_clips in splits.values() for clip in split_clips]
+    write = partial(_write_clip, root, draw, CODECS[codec], int(fps))
     if processes == 1:
         for clip in _with_progress(clips, len(clips), progress):
             write(clip)
@@ -131,6 +166,40 @@ def write_set(
         rows.writerow(["path", "label"])
         rows.writerows([clip.path, clip.label] for clip in split_clips)
         _write(root / f"{split}.csv", table.getvalue().encode())
+    return splits
+
+
+def list_clips(
+    make: Callable[..., Clip],
+    classes: Mapping[str, Mapping[str, str]],
+    split: str,
+    count: int,
+    seed: int,
+    suffix: str,
+) -> list[Clip]:
+    """The clips of a split, class by class.
+
+    Args:
+        make: Makes a clip of the fields of :class:`WrittenClip` and those of its class.
+        classes: For the name of each class, in their order, the fields that it is made of.
+        split: The split.
+        count: Clips of each class.
+        seed: Of the set.
+        suffix: Of the files.
+    """
+    return [
+        make(
+            # The file's name says it all without its folder: features are often kept by it.
+            path=f"{split}/{label.replace(' ', '_')}/{split}_{target:02d}_{number:05d}{suffix}",
+            label=label,
+            target=target,
+            split=split,
+            seed=clip_seed(seed, split, label, number),
+            **made_of,
+        )
+        for target, (label, made_of) in enumerate(classes.items())
+        for number in range(count)
+    ]
 
 
 def clip_seed(seed: int, split: str, label: str, number: int) -> int:

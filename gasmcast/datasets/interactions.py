@@ -43,11 +43,9 @@ import torch
 from gasmcast.datasets import _interaction_scene
 from gasmcast.datasets._interaction_scene import Stage
 from gasmcast.datasets._written_set import (
-    CODECS,
     check_choice,
     check_set,
     check_whole,
-    clip_seed,
     write_set,
 )
 
@@ -269,28 +267,24 @@ def write_interactions(
     for split in clips_per_class:
         check_choice("each split", split, SPLITS)
     check_whole("processes", processes, 1)
-    classes = [(action, agent) for action in ACTIONS for agent in AGENTS]
-    splits = {
-        split: _list_clips(classes, split, int(count), int(seed), CODECS[codec].suffix)
-        for split, count in clips_per_class.items()
+    classes = {
+        interaction_name(action, agent): {"action": action, "agent": agent}
+        for action in ACTIONS
+        for agent in AGENTS
     }
-    write_set(
+    return write_set(
         Path(root),
         "interactions.json",
-        {
-            "version": VERSION,
-            "clips_per_class": {split: int(count) for split, count in clips_per_class.items()},
-            **{name: value if name == "codec" else int(value) for name, value in options.items()},
-        },
-        {interaction_name(*pair): target for target, pair in enumerate(classes)},
-        splits,
-        partial(_draw_clip, num_frames=int(num_frames), size=int(size)),
-        codec=codec,
-        fps=int(fps),
+        VERSION,
+        {},
+        classes,
+        InteractionClip,
+        partial(_draw_clip, num_frames=num_frames, size=size),
+        clips_per_class,
+        **options,
         progress=progress,
         processes=int(processes),
     )
-    return splits
 
 
 def _draw_clip(clip: InteractionClip, *, num_frames: int, size: int) -> torch.Tensor:
@@ -344,25 +338,3 @@ def _stage(split: str, drawn: str) -> Stage:
             outline for outline in outlines if (outline in kept_back) == (split == "combinations")
         )
     return Stage(outlines, agents, _TEXTURES[looks])
-
-
-def _list_clips(
-    classes: list[tuple[str, str]], split: str, count: int, seed: int, suffix: str
-) -> list[InteractionClip]:
-    clips = []
-    for target, (action, agent) in enumerate(classes):
-        label = interaction_name(action, agent)
-        for number in range(count):
-            clips.append(
-                InteractionClip(
-                    path=f"{split}/{label.replace(' ', '_')}/"
-                    f"{split}_{target:02d}_{number:05d}{suffix}",
-                    label=label,
-                    target=target,
-                    action=action,
-                    agent=agent,
-                    split=split,
-                    seed=clip_seed(seed, split, label, number),
-                )
-            )
-    return clips

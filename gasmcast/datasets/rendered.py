@@ -36,12 +36,10 @@ import torch
 
 from gasmcast.datasets import _scene
 from gasmcast.datasets._written_set import (
-    CODECS,
     check_choice,
     check_choices,
     check_set,
     check_whole,
-    clip_seed,
     write_set,
 )
 
@@ -227,30 +225,27 @@ def write_rendered_dataset(
     check_set(clips_per_class, **options)
     check_choices("motions", motions, MOTIONS)
     check_choices("appearances", appearances, APPEARANCES)
-    parameters = {
-        "version": _VERSION,
-        "clips_per_class": {split: int(count) for split, count in clips_per_class.items()},
-        "motions": list(motions),
-        "appearances": list(appearances),
-        **{name: value if name == "codec" else int(value) for name, value in options.items()},
-    }
-    classes = [(motion, appearance) for motion in motions for appearance in appearances]
-    splits = {
-        split: _list_clips(classes, split, int(count), int(seed), CODECS[codec].suffix)
-        for split, count in clips_per_class.items()
-    }
-    write_set(
+    return write_set(
         Path(root),
         "rendered.json",
-        parameters,
-        {class_name(*pair): index for index, pair in enumerate(classes)},
-        splits,
+        _VERSION,
+        {"motions": list(motions), "appearances": list(appearances)},
+        _classes(motions, appearances),
+        RenderedClip,
         partial(_draw_clip, num_frames=num_frames, size=size),
-        codec=codec,
-        fps=int(fps),
+        clips_per_class,
+        **options,
         progress=progress,
     )
-    return splits
+
+
+def _classes(motions: Sequence[str], appearances: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What each class is made of, by its name."""
+    return {
+        class_name(motion, appearance): {"motion": motion, "appearance": appearance}
+        for motion in motions
+        for appearance in appearances
+    }
 
 
 def _draw_clip(clip: RenderedClip, *, num_frames: int, size: int) -> torch.Tensor:
@@ -283,26 +278,3 @@ def _draw(
         size=int(size),
     )
     return frames if forwards else frames.flip(0)
-
-
-def _list_clips(
-    classes: Sequence[tuple[str, str]], split: str, count: int, seed: int, suffix: str
-) -> list[RenderedClip]:
-    clips = []
-    for target, (motion, appearance) in enumerate(classes):
-        label = class_name(motion, appearance)
-        folder = f"{split}/{label.replace(' ', '_')}"
-        for number in range(count):
-            clips.append(
-                RenderedClip(
-                    # The file's name says it all without its folder: features are often kept by it.
-                    path=f"{folder}/{split}_{target:02d}_{number:05d}{suffix}",
-                    label=label,
-                    target=target,
-                    motion=motion,
-                    appearance=appearance,
-                    split=split,
-                    seed=clip_seed(seed, split, label, number),
-                )
-            )
-    return clips

@@ -392,9 +392,11 @@ def test_files_hold_the_rendered_frames(tmp_path, codec):
 
 
 def test_no_two_clips_share_a_seed(written):
-    clips = rendered._list_clips([(m, a) for m in MOTIONS for a in APPEARANCES], "train", 50, 0, "")
-    others = rendered._list_clips([(m, a) for m in MOTIONS for a in APPEARANCES], "test", 50, 0, "")
-    elsewhere = rendered._list_clips([("lift", "plain")], "train", 50, 1, "")
+    classes = rendered._classes(MOTIONS, APPEARANCES)
+    clips = _written_set.list_clips(RenderedClip, classes, "train", 50, 0, "")
+    others = _written_set.list_clips(RenderedClip, classes, "test", 50, 0, "")
+    one = rendered._classes(["lift"], ["plain"])
+    elsewhere = _written_set.list_clips(RenderedClip, one, "train", 50, 1, "")
     seeds = [clip.seed for clip in [*clips, *others, *elsewhere]]
     assert len(set(seeds)) == len(seeds) == 40 * 50 * 2 + 50
     stems = [clip.path.rsplit("/", 1)[1] for clip in [*clips, *others]]
