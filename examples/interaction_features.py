@@ -10,8 +10,8 @@ other clips, freezes them, and extracts the features of all splits into feature 
   first layer weighs the colours by their luma, so it cannot tell warm from cool.
 
 Neither has seen an action of the benchmark by its name, or an outline or a background of its
-validation and test splits. Stopped at any moment, the same command goes on (with the training of the
-extractors from its beginning).
+validation and test splits. Stopped at any moment, the same command goes on (with the training of
+the extractors from its beginning).
 
 At the size of the benchmark not measured yet. With 26 clips a class, 1,440 frames and 200 steps it
 took seven minutes on two cores.
