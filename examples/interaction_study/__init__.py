@@ -1,0 +1,1 @@
+"""Parts of the study of variants on the interactions: ``examples/study.py`` puts them together."""

@@ -1,0 +1,155 @@
+"""Which runs the study consists of, and what a run does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gasmcast.datasets import interaction_name, opposite_interaction
+from gasmcast.datasets.interactions import ACTIONS, AGENTS
+from interaction_study.corruption import CORRUPTIONS
+from interaction_study.features import Features, Scale
+from interaction_study.measures import measures
+from interaction_study.runs import Run
+from interaction_study.training import Budget, predict, train
+from interaction_study.variants import VARIANTS
+
+MAIN = ("gasm_cast", "without_graphs", "cross_attention")
+"""The variants that matter: they are trained on shares and tried on corrupted clips, too."""
+HELD_OUT = ("test", "combinations")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything.
+
+    Attributes:
+        variants: Names of the variants.
+        learning_rates: Tried for each variant, on validation clips.
+        tuning_seed: Of the runs for that.
+        seeds: Of the comparison.
+        shares: Of the training clips, besides all of them.
+        budget: Of each run.
+    """
+
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+    tuning_seed: int = 0
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    shares: tuple[float, ...] = (0.1, 0.3)
+    budget: Budget = field(default_factory=Budget)
+
+    def tuning(self) -> list[Run]:
+        """Each variant with each learning rate."""
+        return [
+            Run("tuning", name, rate, self.tuning_seed)
+            for rate in self.learning_rates
+            for name in self.variants
+        ]
+
+    def comparison(self, rates: dict[str, float]) -> list[Run]:
+        """Each variant with each seed; seed by seed, so that a part of them can be compared."""
+        return [
+            Run("comparison", name, rates[name], seed)
+            for seed in self.seeds
+            for name in self.variants
+        ]
+
+    def further(self, rates: dict[str, float]) -> list[Run]:
+        """Shares of the training clips, and arithmetic in bfloat16."""
+        main = [name for name in MAIN if name in self.variants]
+        return [
+            *(
+                Run("share", name, rates[name], seed, share)
+                for seed in self.seeds
+                for share in self.shares
+                for name in main
+            ),
+            *(Run("bf16", main[0], rates[main[0]], seed) for seed in self.seeds if main),
+        ]
+
+
+def choose_rates(tuned: list[dict[str, Any]]) -> dict[str, float]:
+    """The learning rate of each variant with the best top-1 on validation; of equals the lowest."""
+    rates: dict[str, float] = {}
+    for line in sorted(
+        tuned, key=lambda line: (-line["validation"]["top1"], line["learning_rate"])
+    ):
+        rates.setdefault(line["variant"], line["learning_rate"])
+    return rates
+
+
+def carry_out(run: Run, budget: Budget, output: Path) -> dict[str, Any]:
+    """Train and measure: what a line of the file holds besides the run itself.
+
+    Args:
+        run: What to do.
+        budget: With how many steps.
+        output: Folder of the features: ``stores``, ``changed``.
+    """
+    variant = VARIANTS[run.variant]
+    clean = output / ("changed/one_frame" if variant.one_frame else "stores")
+    scale = _scale(clean / "train")
+    if run.part == "bf16":
+        budget = Budget(**{**asdict(budget), "precision": "bf16-mixed"})
+    training = variant.feed(scale(_load(clean / "train")))
+    if run.share < 1:
+        training = training.share(run.share, run.seed)
+    model = variant.build(training, run.seed)
+    began = time.perf_counter()
+    course = train(model, training, budget, learning_rate=run.learning_rate, seed=run.seed)
+    parts = {"validation": clean / "validation"}
+    if run.part != "tuning":
+        parts |= {split: clean / split for split in HELD_OUT}
+    if run.part == "comparison" and run.variant in MAIN:
+        parts |= {name: output / "changed" / name / "test" for name in CORRUPTIONS}
+    measured = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": round(time.perf_counter() - began, 1),
+        "loss": _course(course.losses),
+        "gradient_norm": _course(course.norms),
+        "largest_gradient_norm": round(max(course.norms), 3),
+    }
+    opposite = opposite_classes(training.classes)
+    found = {}
+    for name, folder in parts.items():
+        features = variant.feed(scale(_load(folder)))
+        found[name] = predict(model, features)
+        measured[name] = {
+            what: round(value, 3)
+            for what, value in measures(found[name], features.labels, opposite).items()
+        }
+    for name in CORRUPTIONS:
+        if name in found:
+            changed = found[name].argmax(dim=1) != found["test"].argmax(dim=1)
+            measured[name]["changed"] = round(100 * changed.float().mean().item(), 3)
+    return measured
+
+
+def opposite_classes(classes: tuple[str, ...]) -> torch.Tensor:
+    """The opposite of each class, [K]."""
+    pairs = {
+        interaction_name(action, agent): interaction_name(*opposite_interaction(action, agent))
+        for action in ACTIONS
+        for agent in AGENTS
+    }
+    return torch.tensor([classes.index(pairs[name]) for name in classes])
+
+
+def _course(values: list[float], points: int = 40) -> list[float]:
+    """Means over equal stretches of a run."""
+    parts = torch.tensor(values, dtype=torch.float64).tensor_split(min(points, len(values)))
+    return [round(part.mean().item(), 4) for part in parts]
+
+
+_load = cache(Features.load)
+
+
+@cache
+def _scale(folder: Path) -> Scale:
+    return Scale.of(_load(folder))

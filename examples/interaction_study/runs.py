@@ -1,0 +1,103 @@
+"""The runs of the study in a file: one line of JSON each, and none is made twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Run(NamedTuple):
+    """What tells one run from another.
+
+    Attributes:
+        part: Of the study: ``"tuning"``, ``"comparison"``, ``"share"``, ``"bf16"`` or ``"fights"``.
+        variant: Name in :data:`interaction_study.variants.VARIANTS`.
+        learning_rate: Peak learning rate.
+        seed: Of weights, order of the clips, and dropping.
+        share: Share of the training clips.
+        fold: Of the cross-validation; 0 where there is none.
+    """
+
+    part: str
+    variant: str
+    learning_rate: float
+    seed: int
+    share: float = 1.0
+    fold: int = 0
+
+
+class RunsFile:
+    """Lines with the fields of a :class:`Run`, the version of the design, and what it measured.
+
+    Args:
+        path: The file; made with the first run.
+        made_with: What all runs of one version share (version of the design, budget, fingerprint of
+            the features). Runs made with something else stay in the file and are not taken for runs
+            of this one; the same version made with something else is refused.
+
+    Raises:
+        ValueError: A line that is no run; runs of this version that were made with something else.
+    """
+
+    def __init__(self, path: Path, made_with: dict[str, Any]):
+        self.path = path
+        self.made_with = made_with
+        self.found: dict[Run, dict[str, Any]] = {}
+        for line in read_lines(path):
+            if line["version"] != made_with["version"]:
+                continue
+            other = {name: line[name] for name in made_with if line[name] != made_with[name]}
+            if other:
+                raise ValueError(
+                    f"{path} holds runs of version {line['version']} that were made with {other}: "
+                    f"expected { ({name: made_with[name] for name in other}) }; go on with the same, "
+                    "or give another --runs"
+                )
+            self.found[_run(line)] = line
+
+    def add(self, run: Run, measured: dict[str, Any]) -> None:
+        """Write a run, so that it is on the disk when this returns."""
+        line = {**self.made_with, **run._asdict(), **measured}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.found[run] = line
+
+    def select(self, part: str) -> list[dict[str, Any]]:
+        """The lines of a part."""
+        return [line for run, line in self.found.items() if run.part == part]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The runs of a file, of all versions; a last line that was cut off is cut away.
+
+    Raises:
+        ValueError: A line that is no run.
+    """
+    if not path.exists():
+        return []
+    text = path.read_bytes()
+    whole, _, cut_off = text.rpartition(b"\n")
+    if cut_off:
+        with path.open("r+b") as file:
+            file.truncate(len(text) - len(cut_off))
+    return list(_parsed(path, whole.splitlines()))
+
+
+def _parsed(path: Path, lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    for number, text in enumerate(lines, start=1):
+        try:
+            line = json.loads(text)
+            _run(line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number} is no run of the study: {error!r}") from error
+        yield line
+
+
+def _run(line: dict[str, Any]) -> Run:
+    return Run(*(line[name] for name in Run._fields))

@@ -1,0 +1,137 @@
+"""Does it help? Variants of GASM-CAST on the interactions, with everything else equal.
+
+    python examples/study.py
+
+makes the benchmark and its features (docs/interactions.md), tries three learning rates for each
+variant on validation clips, trains each variant with five seeds and looks at the held-out clips.
+Every run is a line in docs/study_runs.jsonl. Stopped at any moment, the same command goes on with
+the next run.
+
+    python examples/study.py --quick true --output runs/quick_study
+
+does all of it on a handful of clips in less than five minutes: whether it works, not what comes
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from interaction_features import main as make_features
+from interaction_study.corruption import CORRUPTIONS, extract_changed, one_frame
+from interaction_study.plan import Plan, carry_out, choose_rates
+from interaction_study.runs import Run, RunsFile
+from interaction_study.training import Budget
+from interaction_study.variants import VARIANTS
+from jsonargparse import auto_cli
+from tqdm import tqdm
+
+from gasmcast import TemporalCrossAttentionModel
+from gasmcast.datasets.interactions import VERSION as BENCHMARK
+
+DESIGN = 1
+"""Version of the design: the held-out clips are read once for each."""
+
+
+def main(
+    output: Path = Path("runs/study"),
+    runs: Path | None = None,
+    variants: list[str] | None = None,
+    processes: int = 2,
+    quick: bool = False,
+) -> None:
+    """Make features, train all variants, write the report.
+
+    Args:
+        output: Folder for clips, extractors and stores.
+        runs: The file of runs; null: docs/study_runs.jsonl, in quick mode a file in ``output``.
+        variants: Names of the variants to compare; null: all.
+        processes: How many train at the same time, each with one thread.
+        quick: Few clips, two seeds, four steps: whether it works.
+    """
+    plan = Plan() if variants is None else Plan(variants=tuple(variants))
+    unknown = set(plan.variants) - set(VARIANTS)
+    if unknown:
+        raise ValueError(f"variants must be of {', '.join(VARIANTS)}, got {sorted(unknown)}")
+    if quick:
+        plan = Plan(plan.variants, (1e-3,), seeds=(1, 2), shares=(0.3,), budget=Budget(steps=4))
+    prepare(output, processes, quick)
+    made_with = {
+        "version": DESIGN,
+        "benchmark": BENCHMARK,
+        "features": fingerprint(output),
+        **asdict(plan.budget),
+    }
+    docs = Path(__file__).parents[1] / "docs"
+    file = RunsFile(runs or (output if quick else docs) / "study_runs.jsonl", made_with)
+    work = partial(carry_out, budget=plan.budget, output=output)
+    # Each its own thread: two runs at once are faster than one that shares its small products.
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), torch.set_num_threads, (1,)
+    ) as workers:
+        execute(workers, work, file, plan.tuning(), "tuning")
+        rates = choose_rates(file.select("tuning"))
+        execute(workers, work, file, plan.comparison(rates), "comparing")
+        execute(workers, work, file, plan.further(rates), "shares, bf16")
+
+
+def prepare(output: Path, processes: int, quick: bool) -> None:
+    """Clips, extractors, features; what is there already is not made again."""
+    small = {
+        "clips_per_class": {"train": 2, "validation": 1, "test": 1, "combinations": 1},
+        "semantic_frames": 32,
+        "semantic_epochs": 1,
+        "motion_steps": 2,
+    }
+    make_features(output, processes=processes, **(small if quick else {}))
+    print(f"4. extracting features of changed clips to {output / 'changed'}")
+    model = TemporalCrossAttentionModel.from_pretrained(output / "extractors")
+    for split in ("train", "validation", "test", "combinations"):
+        folder = output / "changed" / "one_frame" / split
+        extract_changed(output / "clips", split, folder, model, one_frame)
+    for name, change in CORRUPTIONS.items():
+        extract_changed(output / "clips", "test", output / "changed" / name / "test", model, change)
+
+
+def fingerprint(output: Path) -> str:
+    """Of the extractors: runs on other features cannot be compared."""
+    model = TemporalCrossAttentionModel.from_pretrained(output / "extractors")
+    extractors = (model.semantic_extractor, model.motion_extractor)
+    return "-".join(extractor.fingerprint()["weights"] for extractor in extractors)
+
+
+def execute(
+    workers: ProcessPoolExecutor,
+    work: Callable[[Run], dict[str, Any]],
+    file: RunsFile,
+    planned: list[Run],
+    name: str,
+) -> None:
+    """Make the runs that are not in the file yet."""
+    missing = [run for run in planned if run not in file.found]
+    bar = tqdm(total=len(planned), initial=len(planned) - len(missing), desc=name, unit="run")
+    begun = {workers.submit(work, run): run for run in missing}
+    with bar:
+        try:
+            for done in as_completed(begun):
+                file.add(begun[done], done.result())
+                bar.update()
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+if __name__ == "__main__":
+    try:
+        auto_cli(main, as_positional=False, allow_abbrev=False)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("stopped: the same command goes on from here") from None
