@@ -61,7 +61,7 @@ def main(
         semantic_frames: Frames that the semantic extractor learns from.
         semantic_epochs: Passes over them.
         motion_steps: Batches of 16 clips that the motion extractor learns from.
-        processes: How many render at the same time.
+        processes: How many work at the same time where there is work for several.
         seed: Of the extractors. The benchmark's own seed is fixed.
     """
     chosen = {} if clips_per_class is None else {"clips_per_class": clips_per_class}
@@ -92,7 +92,7 @@ def main(
             model.semantic_extractor,
             model.motion_extractor,
             batch_size=16,
-            num_workers=1,
+            num_workers=processes - 1,
         )
         print(f"   {split}: {len(store)} clips")
 

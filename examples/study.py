@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from interaction_features import main as make_features
 from interaction_study.corruption import CORRUPTIONS, extract_changed, one_frame
-from interaction_study.plan import Plan, carry_out, choose_rates
+from interaction_study.plan import HELD_OUT, MAIN, Plan, carry_out, choose_rates
 from interaction_study.runs import Run, RunsFile
 from interaction_study.training import Budget
 from interaction_study.variants import VARIANTS
@@ -62,7 +62,7 @@ def main(
         raise ValueError(f"variants must be of {', '.join(VARIANTS)}, got {sorted(unknown)}")
     if quick:
         plan = Plan(plan.variants, (1e-3,), seeds=(1, 2), shares=(0.3,), budget=Budget(steps=4))
-    prepare(output, processes, quick)
+    prepare(plan, output, processes, quick)
     made_with = {
         "version": DESIGN,
         "benchmark": BENCHMARK,
@@ -82,10 +82,10 @@ def main(
         execute(workers, work, file, plan.further(rates), "shares, bf16")
 
 
-def prepare(output: Path, processes: int, quick: bool) -> None:
+def prepare(plan: Plan, output: Path, processes: int, quick: bool) -> None:
     """Clips, extractors, features; what is there already is not made again."""
     small = {
-        "clips_per_class": {"train": 2, "validation": 1, "test": 1, "combinations": 1},
+        "clips_per_class": {"train": 1, "validation": 1, "test": 1, "combinations": 1},
         "semantic_frames": 32,
         "semantic_epochs": 1,
         "motion_steps": 2,
@@ -93,11 +93,15 @@ def prepare(output: Path, processes: int, quick: bool) -> None:
     make_features(output, processes=processes, **(small if quick else {}))
     print(f"4. extracting features of changed clips to {output / 'changed'}")
     model = TemporalCrossAttentionModel.from_pretrained(output / "extractors")
-    for split in ("train", "validation", "test", "combinations"):
-        folder = output / "changed" / "one_frame" / split
-        extract_changed(output / "clips", split, folder, model, one_frame)
-    for name, change in CORRUPTIONS.items():
-        extract_changed(output / "clips", "test", output / "changed" / name / "test", model, change)
+    changed = []
+    if any(VARIANTS[name].one_frame for name in plan.variants):
+        splits = ("train", "validation", *HELD_OUT)
+        changed += [(one_frame, split) for split in splits]
+    if set(MAIN) & set(plan.variants):
+        changed += [(change, "test") for change in CORRUPTIONS.values()]
+    for change, split in changed:
+        folder = output / "changed" / change.__name__ / split
+        extract_changed(output / "clips", split, folder, model, change, processes - 1)
 
 
 def fingerprint(output: Path) -> str:

@@ -2,12 +2,14 @@
 
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import jpeg, to_dtype
+from torchvision.transforms.functional import to_pil_image, to_tensor
 
 from gasmcast import FeatureExtractor, TemporalCrossAttentionModel, read_annotation_list
 from gasmcast.extraction import extract_features
@@ -22,7 +24,12 @@ def noise(clip: Tensor, drawn: torch.Generator) -> Tensor:
 
 def compression(clip: Tensor, drawn: torch.Generator) -> Tensor:
     """Every frame as a JPEG of quality 10."""
-    return to_dtype(jpeg(to_dtype(clip, torch.uint8, scale=True), quality=10), scale=True)
+    frames = []
+    for frame in clip:
+        file = BytesIO()
+        to_pil_image(frame).save(file, "jpeg", quality=10)
+        frames.append(to_tensor(Image.open(file)))
+    return torch.stack(frames)
 
 
 def dropped(clip: Tensor, drawn: torch.Generator) -> Tensor:
@@ -82,7 +89,12 @@ class ChangedClips(FeatureExtractor):
 
 
 def extract_changed(
-    clips: Path, split: str, folder: Path, model: TemporalCrossAttentionModel, change: Change
+    clips: Path,
+    split: str,
+    folder: Path,
+    model: TemporalCrossAttentionModel,
+    change: Change,
+    num_workers: int,
 ) -> None:
     """The features of a split of the interactions with every clip changed."""
     extract_features(
@@ -91,5 +103,5 @@ def extract_changed(
         ChangedClips(model.semantic_extractor, change),
         ChangedClips(model.motion_extractor, change),
         batch_size=16,
-        num_workers=1,
+        num_workers=num_workers,
     )

@@ -49,12 +49,11 @@ class RunsFile:
         for line in read_lines(path):
             if line["version"] != made_with["version"]:
                 continue
-            other = {name: line[name] for name in made_with if line[name] != made_with[name]}
-            if other:
+            before = {name: line[name] for name in made_with}
+            if before != made_with:
                 raise ValueError(
-                    f"{path} holds runs of version {line['version']} that were made with {other}: "
-                    f"expected { ({name: made_with[name] for name in other}) }; go on with the same, "
-                    "or give another --runs"
+                    f"{path} holds runs of version {line['version']} that were made with {before}, "
+                    f"got {made_with}: go on with the same, or give another file of runs"
                 )
             self.found[_run(line)] = line
 

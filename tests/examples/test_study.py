@@ -1,0 +1,78 @@
+import json
+
+import pytest
+import torch
+from interaction_study.measures import measures
+from interaction_study.plan import opposite_classes
+
+from examples.running import EXAMPLES, run
+from gasmcast.datasets import interaction_name
+from gasmcast.datasets.interactions import ACTIONS, AGENTS
+
+SCRIPT = EXAMPLES / "study.py"
+QUICK = ("--quick=true", "--output=it", "--variants=[gasm_cast, late_fusion]", "--processes=1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    run(SCRIPT.name, *QUICK, cwd=folder)
+    return folder
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "it/study_runs.jsonl").read_text().splitlines()]
+
+
+def test_the_held_out_clips_are_looked_at_in_the_comparison_only(folder):
+    for line in lines(folder):
+        assert "validation" in line
+        assert ("test" in line) == ("combinations" in line) == (line["part"] != "tuning")
+        assert ("backwards" in line) == (
+            line["part"] == "comparison" and line["variant"] == "gasm_cast"
+        )
+
+
+def test_every_run_says_what_became_of_it(folder):
+    for line in lines(folder):
+        assert len(line["loss"]) == len(line["gradient_norm"]) == 4  # two batches, twice
+        assert all(0 < value < 10 for value in line["loss"])
+        assert line["largest_gradient_norm"] >= max(line["gradient_norm"]) - 1e-3
+        for part in ("validation", "test", "combinations"):
+            assert part not in line or set(line[part]) == {"top1", "opposite", "ece"}
+
+
+def test_what_is_done_is_not_done_again_and_a_run_comes_out_the_same(folder):
+    path = folder / "it/study_runs.jsonl"
+    whole = path.read_text().splitlines(keepends=True)
+    (last,) = (
+        number for number, line in enumerate(whole) if '"bf16"' in line and '"seed": 2' in line
+    )
+    again = whole[last]
+    path.write_text("".join(whole[:last] + whole[last + 1 :]))
+    run(SCRIPT.name, *QUICK, cwd=folder)
+    written = path.read_text().splitlines(keepends=True)
+    assert written[:-1] == whole[:last] + whole[last + 1 :]
+    before, after = ({**json.loads(line), "seconds": 0} for line in (again, written[-1]))
+    assert before == after
+
+
+def test_a_variant_that_is_not_there_is_named(folder):
+    printed = run(SCRIPT.name, "--variants=[gasm]", "--quick=true", cwd=folder, status=1).stderr
+    assert "variants must be of gasm_cast, " in printed
+    assert "got ['gasm']" in printed
+
+
+def test_every_class_has_an_opposite():
+    classes = tuple(interaction_name(action, agent) for action in ACTIONS for agent in AGENTS)
+    opposite = opposite_classes(classes)
+    assert torch.equal(opposite[opposite], torch.arange(len(classes)))
+    covering = classes.index("covering a cool thing with a warm thing")
+    assert "uncovering" in classes[opposite[covering]]
+
+
+def test_measures_by_hand():
+    probabilities = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.2, 0.8]])
+    found = measures(probabilities, torch.tensor([0, 1, 1, 0]), torch.tensor([1, 0]))
+    # Four bins of one clip: |1 - .9|, |0 - .6|, |1 - .7|, |0 - .8|
+    assert found == pytest.approx({"top1": 50, "opposite": 50, "ece": 100 * 1.8 / 4})
