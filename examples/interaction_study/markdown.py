@@ -33,7 +33,9 @@ def difference(interval: Interval | None, most: int, digits: int = 1) -> str:
     """
     if interval is None:
         return NOTHING
-    text = _known(f"{interval.mean:+.{digits}f}".replace("-", "−"), interval, most)
+    rounded = round(interval.mean, digits)
+    text = f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
+    text = _known(text, interval, most)
     return f"**{text}**" if interval.clear_of_zero else text
 
 

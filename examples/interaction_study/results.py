@@ -30,9 +30,7 @@ class Results:
     def versions(cls, lines: list[Line]) -> list[Results]:
         """The runs of each version in a file's lines, the newest first."""
         numbers = sorted({line["version"] for line in lines}, reverse=True)
-        return [
-            cls([line for line in lines if line["version"] == number]) for number in numbers
-        ]
+        return [cls([line for line in lines if line["version"] == number]) for number in numbers]
 
     def select(self, part: str, variant: str | None = None, **wanted: Any) -> list[Line]:
         """The lines of a part, of one variant or of all, with these values."""

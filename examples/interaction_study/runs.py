@@ -53,8 +53,8 @@ class RunsFile:
             if other:
                 raise ValueError(
                     f"{path} holds runs of version {line['version']} that were made with {other}: "
-                    f"expected { ({name: made_with[name] for name in other}) }; go on with the same, "
-                    "or give another --runs"
+                    f"expected { ({name: made_with[name] for name in other}) }; go on with the "
+                    "same, or give another --runs"
                 )
             self.found[_run(line)] = line
 
