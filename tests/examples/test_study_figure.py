@@ -1,5 +1,12 @@
 import pytest
-from interaction_study.figure import FAR_BELOW, course, differences, shares, write_figures
+from interaction_study.figure import (
+    FAR_BELOW,
+    corruption,
+    course,
+    differences,
+    shares,
+    write_figures,
+)
 from interaction_study.results import Results
 
 from examples.study_lines import compared, study
@@ -70,3 +77,17 @@ def test_the_course_is_in_steps(results):
 def test_parts_without_a_line_have_no_figure(tmp_path):
     only = [compared("one_layer", seed, 50.0) for seed in (1, 2)]
     assert write_figures(only, tmp_path) == []
+
+
+def test_changed_clips_stand_below_those_that_are_as_they_are(results):
+    panels = corruption(results).axes
+    top1, changed, opposite = (
+        {container.get_label(): container[0] for container in ax.containers} for ax in panels
+    )
+    assert [label.get_text() for label in panels[0].get_yticklabels()][:2] == [
+        "as they are",
+        "noise",
+    ]
+    assert top1["without graphs"].get_xdata().tolist() == [58.5, *[38.5] * 5]
+    assert changed["GASM-CAST"].get_xdata().tolist() == [30.0] * 5  # nothing for clips as they are
+    assert opposite["GASM-CAST"].get_xdata().tolist() == [10.0] * 6
