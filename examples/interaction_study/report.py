@@ -36,8 +36,8 @@ def _version(results: Results) -> Iterator[str]:
     first = results.lines[0]
     yield f"## Version {results.version} of the design"
     yield (
-        f"On version {first['benchmark']} of the benchmark, each run {first['steps']} steps of "
-        f"{first['batch_size']} clips. Accuracies are top-1 in percent, the mean over the seeds ± "
+        f"On version {first['benchmark']} of the benchmark, where each run takes "
+        f"{first['steps']} steps of {first['batch_size']} clips. Accuracies are top-1 in percent, the mean over the seeds ± "
         "half its 95 % interval (Student's t). Differences are to GASM-CAST, in points, paired by "
         "seed, bold where the interval is clear of zero."
     )
@@ -324,7 +324,11 @@ def probes(results: Results) -> str:
         *(name or "accuracy" for name in columns),
         *(f"after − {rival}" for rival in rivals),
     ]
-    return table(header, [cells(question) for question in sorted(found)])
+    explained = (
+        "In percent: what a linear layer makes of frozen tokens, on clips that it was not fitted to. "
+        "Differences are paired by seed."
+    )
+    return f"{table(header, [cells(question) for question in sorted(found)])}\n\n{explained}"
 
 
 def _probe(name: str) -> tuple[str, str]:
