@@ -37,9 +37,9 @@ def _version(results: Results) -> Iterator[str]:
     yield f"## Version {results.version} of the design"
     yield (
         f"On version {first['benchmark']} of the benchmark, where each run takes "
-        f"{first['steps']} steps of {first['batch_size']} clips. Accuracies are top-1 in percent, the mean over the seeds ± "
-        "half its 95 % interval (Student's t). Differences are to GASM-CAST, in points, paired by "
-        "seed, bold where the interval is clear of zero."
+        f"{first['steps']} steps of {first['batch_size']} clips. Accuracies are top-1 in percent, "
+        "the mean over the seeds ± half its 95 % interval (Student's t). Differences are to "
+        "GASM-CAST, in points, paired by seed, bold where the interval is clear of zero."
     )
     titled: dict[str, Callable[[Results], str]] = {
         "Variants": variants,
@@ -325,8 +325,8 @@ def probes(results: Results) -> str:
         *(f"after − {rival}" for rival in rivals),
     ]
     explained = (
-        "In percent: what a linear layer makes of frozen tokens, on clips that it was not fitted to. "
-        "Differences are paired by seed."
+        "In percent: what a linear layer makes of frozen tokens, on clips that it was not fitted "
+        "to. Differences are paired by seed."
     )
     return f"{table(header, [cells(question) for question in sorted(found)])}\n\n{explained}"
 
