@@ -22,7 +22,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "study_results.md"]  # the latter is included in a page
 html_theme = "furo"
 html_title = f"gasmcast {release}"
 pygments_style = "tango"

@@ -5,7 +5,7 @@
 makes the benchmark and its features (docs/interactions.md), tries three learning rates for each
 variant on validation clips, trains each variant with five seeds and looks at the held-out clips.
 Every run is a line in docs/study_runs.jsonl. Stopped at any moment, the same command goes on with
-the next run.
+the next run. At the end it writes docs/study_results.md and docs/images/study_*.png.
 
     python examples/study.py --quick true --output runs/quick_study
 
@@ -26,8 +26,11 @@ from typing import Any
 import torch
 from interaction_features import main as make_features
 from interaction_study.corruption import CORRUPTIONS, extract_changed, one_frame
+from interaction_study.cost import measure_cost
+from interaction_study.figure import write_figures
 from interaction_study.plan import HELD_OUT, MAIN, Plan, carry_out, choose_rates
-from interaction_study.runs import Run, RunsFile
+from interaction_study.report import write_report
+from interaction_study.runs import Run, RunsFile, read_lines
 from interaction_study.training import Budget
 from interaction_study.variants import VARIANTS
 from jsonargparse import auto_cli
@@ -51,7 +54,8 @@ def main(
 
     Args:
         output: Folder for clips, extractors and stores.
-        runs: The file of runs; null: docs/study_runs.jsonl, in quick mode a file in ``output``.
+        runs: The file of runs, beside which tables and figures go; null: docs/study_runs.jsonl, in
+            quick mode a file in ``output``.
         variants: Names of the variants to compare; null: all.
         processes: How many train at the same time, each with one thread.
         quick: Few clips, two seeds, four steps: whether it works.
@@ -80,6 +84,11 @@ def main(
         rates = choose_rates(file.select("tuning"))
         execute(workers, work, file, plan.comparison(rates), "comparing")
         execute(workers, work, file, plan.further(rates), "shares, bf16")
+        add_costs(workers, file, plan, output, rounds=2 if quick else 30)
+    page = file.path.with_name("study_results.md")
+    write_report(read_lines(file.path), page)
+    write_figures(read_lines(file.path), page.with_name("images"))
+    print(f"what came out: {page}")
 
 
 def prepare(plan: Plan, output: Path, processes: int, quick: bool) -> None:
@@ -130,6 +139,21 @@ def execute(
         except BaseException:
             workers.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def add_costs(
+    workers: ProcessPoolExecutor, file: RunsFile, plan: Plan, output: Path, rounds: int
+) -> None:
+    """Measure what variants cost that are not in the file yet, in one process with none beside."""
+    runs = {name: Run("cost", name, 0.0, 0) for name in plan.variants}  # nothing is learned
+    missing = [name for name, run in runs.items() if run not in file.found]
+    if missing:
+        print(f"timing steps of {len(missing)} variants")
+        measuring = workers.submit(
+            measure_cost, missing, output, rounds=rounds, batch_size=plan.budget.batch_size
+        )
+        for name, cost in measuring.result().items():
+            file.add(runs[name], cost)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,353 @@
+"""What came out, as tables of a Markdown page that is included in another one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
+
+from interaction_study.corruption import CORRUPTIONS
+from interaction_study.markdown import NOTHING, difference, mean, table
+from interaction_study.results import REFERENCE, Line, Results, described, pair
+from interaction_study.statistics import Interval, mean_interval
+
+WITH_DIGIT = "{:.1f}"
+PROBED = ("before", "after", "untrained", "neighbour mean")
+"""What a probe looked at: the last word of its name."""
+
+
+def write_report(lines: list[Line], page: Path) -> None:
+    """Write the tables of every version of the design, the newest first.
+
+    The same lines make the same bytes. Parts without a line are left out.
+
+    Args:
+        lines: All lines of the file of runs.
+        page: The file to write.
+    """
+    sections = [version for results in Results.versions(lines) for version in _version(results)]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _version(results: Results) -> Iterator[str]:
+    first = results.lines[0]
+    yield f"## Version {results.version} of the design"
+    yield (
+        f"On version {first['benchmark']} of the benchmark, where each run takes "
+        f"{first['steps']} steps of {first['batch_size']} clips. Accuracies are top-1 in percent, "
+        "the mean over the seeds ± half its 95 % interval (Student's t). Differences are to "
+        "GASM-CAST, in points, paired by seed, bold where the interval is clear of zero."
+    )
+    titled: dict[str, Callable[[Results], str]] = {
+        "Variants": variants,
+        "Share of the training clips": shares,
+        "Changed clips": corruption,
+        "Calibration and opposites": calibration,
+        "Stability of training": stability,
+        "Real clips of fights": fights,
+        "Probes": probes,
+    }
+    for title, section in titled.items():
+        text = section(results)
+        if text:
+            yield f"### {title}\n\n{text}"
+    seconds = [line["seconds"] for line in results.lines if "seconds" in line]
+    yield f"All {len(seconds)} runs of this version trained for {_duration(sum(seconds))} in sum."
+
+
+def variants(results: Results) -> str:
+    """The main table: accuracy and cost of each variant."""
+    names = results.variants("comparison")
+    if not names:
+        return ""
+    most = results.seeds("comparison")
+
+    def cells(name: str) -> list[str]:
+        line = results.select("comparison", name)[-1]
+        cost = (results.select("cost", name) or [{}])[-1]
+        return [
+            described(name).text,
+            f"{line['learning_rate']:g}",
+            *(
+                mean(results.mean("comparison", name, split), most)
+                for split in ("validation", "test", "combinations")
+            ),
+            *(
+                difference(results.difference("comparison", name, split), most)
+                for split in ("test", "combinations")
+            ),
+            f"{cost.get('parameters', line['parameters']):,}",
+            f"{cost['flops'] / 1e6:.1f}" if cost else NOTHING,
+            f"{cost['step_ratio']:.2f}" if cost else NOTHING,
+            described(name).expected,
+        ]
+
+    header = (
+        "variant",
+        "learning rate",
+        "validation",
+        "test",
+        "combinations",
+        "difference on test",
+        "difference on combinations",
+        "parameters",
+        "MFLOPs",
+        "time",
+        "expected",
+    )
+    rows = [
+        row
+        for group, members in groupby(names, key=lambda name: described(name).group)
+        for row in (
+            [f"*{group}*", *[""] * (len(header) - 1)],
+            *(cells(name) for name in members),
+        )
+    ]
+    explained = (
+        f"{_seeds(most)}; the learning rate with the best top-1 on validation clips. MFLOPs are "
+        "those of a forward pass for one clip, time is that of a training step in times of "
+        "GASM-CAST's. Expected was what is written there before the first run."
+    )
+    return f"{table(header, rows, (0, len(header) - 1))}\n\n{explained}"
+
+
+def shares(results: Results) -> str:
+    """Accuracy against the share of training clips."""
+    names = results.variants("share")
+    found = sorted({line["share"] for line in results.select("share")})
+    most = results.seeds("comparison") or results.seeds("share")
+    rows = []
+    for split in ("test", "combinations"):
+        for share in (*found, 1.0):
+            part = "comparison" if share == 1 else "share"
+            rows.append(
+                [
+                    split,
+                    f"{100 * share:g} %",
+                    *(mean(results.mean(part, name, split, share=share), most) for name in names),
+                    *(
+                        difference(results.difference(part, name, split, share=share), most)
+                        for name in names
+                        if name != REFERENCE
+                    ),
+                ]
+            )
+    texts = [described(name).text for name in names]
+    header = [
+        "clips",
+        "share",
+        *texts,
+        *(f"difference, {described(name).text}" for name in names if name != REFERENCE),
+    ]
+    return table(header, rows) if names else ""
+
+
+def corruption(results: Results) -> str:
+    """Test clips with something wrong with them."""
+    names = [
+        name
+        for name in results.variants("comparison")
+        if any(results.values("comparison", name, change) for change in CORRUPTIONS)
+    ]
+    most = results.seeds("comparison")
+
+    def cells(change: str, name: str) -> list[str]:
+        def of(measure: str) -> str:
+            return mean(results.mean("comparison", name, change, measure), most)
+
+        lost = pair(
+            results.values("comparison", name, change), results.values("comparison", name, "test")
+        )
+        return [
+            change if change in CORRUPTIONS else "as they are",
+            described(name).text,
+            of("top1"),
+            difference(lost, most) if change in CORRUPTIONS else NOTHING,
+            difference(results.difference("comparison", name, change), most),
+            of("changed"),
+            of("opposite"),
+        ]
+
+    header = (
+        "clips",
+        "variant",
+        "top-1",
+        "against clips as they are",
+        "difference to GASM-CAST",
+        "changed answers",
+        "taken for the opposite",
+    )
+    rows = [cells(change, name) for change in ("test", *CORRUPTIONS) for name in names]
+    explained = (
+        "Of test clips, in percent of all of them. A clip shown backwards is one of the opposite "
+        "class, so there the last column is the share that is named by what it shows now."
+    )
+    return f"{table(header, rows, (0, 1))}\n\n{explained}" if names else ""
+
+
+def calibration(results: Results) -> str:
+    """Calibration error, and clips taken for their opposite."""
+    most = results.seeds("comparison")
+    measured = [
+        (measure, split) for measure in ("ece", "opposite") for split in ("test", "combinations")
+    ]
+    rows = [
+        [
+            described(name).text,
+            *(
+                mean(results.mean("comparison", name, split, measure), most)
+                for measure, split in measured
+            ),
+            difference(results.difference("comparison", name, "test", "opposite"), most),
+        ]
+        for name in results.variants("comparison")
+    ]
+    header = (
+        "variant",
+        "calibration error, test",
+        "calibration error, combinations",
+        "taken for the opposite, test",
+        "taken for the opposite, combinations",
+        "difference of these on test",
+    )
+    return table(header, rows) if rows else ""
+
+
+def stability(results: Results) -> str:
+    """Gradient norms, last losses, and runs lost to numbers that are not finite."""
+    runs = [(name, "comparison") for name in results.variants("comparison")]
+    runs += [(name, "bf16") for name in results.variants("bf16")]
+
+    def cells(name: str, part: str) -> list[str]:
+        lines = results.select(part, name)
+        norms = [line["largest_gradient_norm"] for line in lines if _finite(line)]
+        losses = [line["loss"][-1] for line in lines if _finite(line)]
+        lost = sum(not _finite(line) for line in lines)
+        most = results.seeds(part)
+        return [
+            described(name).text + (", bfloat16" if part == "bf16" else ""),
+            WITH_DIGIT.format(max(norms)) if norms else NOTHING,
+            mean(mean_interval(losses) if losses else None, most, digits=3),
+            f"{lost} of {len(lines)}",
+            mean(results.mean(part, name, "test"), most),
+        ]
+
+    header = ("variant", "largest gradient norm", "last loss", "runs not finite", "test")
+    if not runs:
+        return ""
+    text = table(header, [cells(name, part) for name, part in runs])
+    text += (
+        "\n\nThe gradient norm is that of all parameters before a step, the largest of all steps "
+        "and seeds; the last loss is the mean over the last fortieth of the steps."
+    )
+    for name in results.variants("bf16"):
+        apart = pair(
+            results.values("bf16", name, "test"), results.values("comparison", name, "test")
+        )
+        if apart is not None:
+            text += (
+                f" With bfloat16, {described(name).text} is "
+                f"{difference(apart, results.seeds('bf16'))} points on test clips from what it is "
+                "with float32."
+            )
+    lost = sum(not _finite(line) for line in results.lines)
+    return f"{text} Of all runs of this version, {lost} had a loss or gradient that is not finite."
+
+
+def fights(results: Results) -> str:
+    """Repeated cross-validation on real clips."""
+    lines = results.select("fights")
+    if not lines:
+        return ""
+    most = results.seeds("fights")
+    # A fold may have a clip more than another.
+    share = fmean(line["test_clips"] for line in lines) / fmean(
+        line["train_clips"] for line in lines
+    )
+    of_reference = results.values("fights", REFERENCE, "test")
+    rows = []
+    for name in results.variants("fights"):
+        found = results.values("fights", name, "test")
+        apart = None if name == REFERENCE else pair(found, of_reference, share)
+        rows.append(
+            [
+                described(name).text,
+                mean(mean_interval(list(found.values()), share), most),
+                difference(apart, most),
+            ]
+        )
+    repetitions, folds = (len({line[name] for line in lines}) for name in ("seed", "fold"))
+    clips = lines[0]["train_clips"] + lines[0]["test_clips"]
+    return (
+        table(("variant", "test", "difference"), rows)
+        + f"\n\n{clips} clips, cross-validated {repetitions} times in {folds} folds. The folds "
+        "share training clips, so the intervals are those of Nadeau and Bengio's corrected test."
+    )
+
+
+def probes(results: Results) -> str:
+    """What a linear layer reads from tokens before and after graph attention."""
+    lines = results.select("probe")
+    if not lines:
+        return ""
+    most = results.seeds("probe")
+    found: dict[str, dict[str, dict[int, float]]] = {}  # question, what was looked at, seed
+    for line in lines:
+        for name, accuracy in line["probes"].items():
+            question, looked_at = _probe(name)
+            found.setdefault(question, {}).setdefault(looked_at, {})[line["seed"]] = accuracy
+    columns = [
+        looked_at for looked_at in (*PROBED, "") if any(looked_at in of for of in found.values())
+    ]
+
+    def cells(question: str) -> list[str]:
+        of = found[question]
+
+        def against(rival: str) -> Interval | None:
+            return pair(of.get("after", {}), of.get(rival, {}))
+
+        return [
+            question,
+            *(
+                mean(mean_interval(list(of[name].values())) if name in of else None, most)
+                for name in columns
+            ),
+            *(difference(against(rival), most) for rival in rivals),
+        ]
+
+    rivals = [name for name in columns if name not in ("", "after")]
+    header = [
+        "question",
+        *(name or "accuracy" for name in columns),
+        *(f"after − {rival}" for rival in rivals),
+    ]
+    explained = (
+        "In percent: what a linear layer makes of frozen tokens, on clips that it was not fitted "
+        "to. Differences are paired by seed."
+    )
+    return f"{table(header, [cells(question) for question in sorted(found)])}\n\n{explained}"
+
+
+def _probe(name: str) -> tuple[str, str]:
+    """The question of a probe, and what it looked at, if its name ends so."""
+    for looked_at in PROBED:
+        if name.endswith(f" {looked_at}"):
+            return name.removesuffix(f" {looked_at}"), looked_at
+    return name, ""
+
+
+def _finite(line: Line) -> bool:
+    measured = (*line.get("loss", ()), *line.get("gradient_norm", ()))
+    return all(map(math.isfinite, (*measured, line.get("largest_gradient_norm", 0.0))))
+
+
+def _seeds(most: int) -> str:
+    return f"{most} seeds" if most > 1 else "One seed"
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
