@@ -26,7 +26,9 @@ from typing import Any
 import torch
 from interaction_features import main as make_features
 from interaction_study.corruption import CORRUPTIONS, extract_changed, one_frame
+from interaction_study.fights import extract_fights
 from interaction_study.plan import Plan, carry_out, choose_rates
+from interaction_study.probe_labels import SPLITS, write_labels
 from interaction_study.runs import Run, RunsFile
 from interaction_study.training import Budget
 from interaction_study.variants import VARIANTS
@@ -44,6 +46,7 @@ def main(
     output: Path = Path("runs/study"),
     runs: Path | None = None,
     variants: list[str] | None = None,
+    fights: Path | None = None,
     processes: int = 2,
     quick: bool = False,
 ) -> None:
@@ -53,6 +56,8 @@ def main(
         output: Folder for clips, extractors and stores.
         runs: The file of runs; null: docs/study_runs.jsonl, in quick mode a file in ``output``.
         variants: Names of the variants to compare; null: all.
+        fights: Folder of real clips, one of videos for each class (``fight``, ``nofight``); null:
+            this part is left out.
         processes: How many train at the same time, each with one thread.
         quick: Few clips, two seeds, four steps: whether it works.
     """
@@ -61,8 +66,10 @@ def main(
     if unknown:
         raise ValueError(f"variants must be of {', '.join(VARIANTS)}, got {sorted(unknown)}")
     if quick:
-        plan = Plan(plan.variants, (1e-3,), seeds=(1, 2), shares=(0.3,), budget=Budget(steps=4))
-    prepare(output, processes, quick)
+        plan = Plan(
+            plan.variants, (1e-3,), seeds=(1, 2), shares=(0.3,), folds=2, budget=Budget(steps=4)
+        )
+    prepare(output, fights, processes, quick)
     made_with = {
         "version": DESIGN,
         "benchmark": BENCHMARK,
@@ -71,7 +78,7 @@ def main(
     }
     docs = Path(__file__).parents[1] / "docs"
     file = RunsFile(runs or (output if quick else docs) / "study_runs.jsonl", made_with)
-    work = partial(carry_out, budget=plan.budget, output=output)
+    work = partial(carry_out, plan=plan, output=output)
     # Each its own thread: two runs at once are faster than one that shares its small products.
     with ProcessPoolExecutor(
         processes, get_context("spawn"), torch.set_num_threads, (1,)
@@ -80,9 +87,12 @@ def main(
         rates = choose_rates(file.select("tuning"))
         execute(workers, work, file, plan.comparison(rates), "comparing")
         execute(workers, work, file, plan.further(rates), "shares, bf16")
+        execute(workers, work, file, plan.probes(rates), "probes")
+        if fights is not None:
+            execute(workers, work, file, plan.fights(rates), "fights")
 
 
-def prepare(output: Path, processes: int, quick: bool) -> None:
+def prepare(output: Path, fights: Path | None, processes: int, quick: bool) -> None:
     """Clips, extractors, features; what is there already is not made again."""
     small = {
         "clips_per_class": {"train": 2, "validation": 1, "test": 1, "combinations": 1},
@@ -98,6 +108,13 @@ def prepare(output: Path, processes: int, quick: bool) -> None:
         extract_changed(output / "clips", split, folder, model, one_frame)
     for name, change in CORRUPTIONS.items():
         extract_changed(output / "clips", "test", output / "changed" / name / "test", model, change)
+    print(f"5. drawing masks for the labels of the probes to {output / 'probes'}")
+    write_labels(output, dict.fromkeys(SPLITS, 1) if quick else SPLITS, processes)
+    if fights is None:
+        print("6. no --fights: the part on real clips is left out")
+    else:
+        print(f"6. extracting features of {fights} to {output / 'fights'}")
+        extract_fights(fights, output)
 
 
 def fingerprint(output: Path) -> str:
