@@ -69,7 +69,12 @@ def main(
         plan = Plan(
             plan.variants, (1e-3,), seeds=(1, 2), shares=(0.3,), folds=2, budget=Budget(steps=4)
         )
-    prepare(output, fights, processes, quick)
+    prepare(output, processes, quick)
+    if fights is None:
+        print("5. no --fights: the part on real clips is left out")
+    else:
+        print(f"5. extracting features of {fights} to {output / 'fights'}")
+        extract_fights(fights, output, processes - 1)
     made_with = {
         "version": DESIGN,
         "benchmark": BENCHMARK,
@@ -87,12 +92,15 @@ def main(
         rates = choose_rates(file.select("tuning"))
         execute(workers, work, file, plan.comparison(rates), "comparing")
         execute(workers, work, file, plan.further(rates), "shares, bf16")
-        execute(workers, work, file, plan.probes(rates), "probes")
+        probes = plan.probes(rates)
+        if probes:
+            write_labels(output, dict.fromkeys(SPLITS, 1) if quick else SPLITS, workers.map)
+            execute(workers, work, file, probes, "probes")
         if fights is not None:
             execute(workers, work, file, plan.fights(rates), "fights")
 
 
-def prepare(output: Path, fights: Path | None, processes: int, quick: bool) -> None:
+def prepare(output: Path, processes: int, quick: bool) -> None:
     """Clips, extractors, features; what is there already is not made again."""
     small = {
         "clips_per_class": {"train": 2, "validation": 1, "test": 1, "combinations": 1},
@@ -108,13 +116,6 @@ def prepare(output: Path, fights: Path | None, processes: int, quick: bool) -> N
         extract_changed(output / "clips", split, folder, model, one_frame)
     for name, change in CORRUPTIONS.items():
         extract_changed(output / "clips", "test", output / "changed" / name / "test", model, change)
-    print(f"5. drawing masks for the labels of the probes to {output / 'probes'}")
-    write_labels(output, dict.fromkeys(SPLITS, 1) if quick else SPLITS, processes)
-    if fights is None:
-        print("6. no --fights: the part on real clips is left out")
-    else:
-        print(f"6. extracting features of {fights} to {output / 'fights'}")
-        extract_fights(fights, output)
 
 
 def fingerprint(output: Path) -> str:

@@ -34,7 +34,7 @@ MAX_STEPS = 100
 """Of the budget's steps, at most so many: there are few clips. Fixed beforehand."""
 
 
-def extract_fights(clips: Path, output: Path) -> None:
+def extract_fights(clips: Path, output: Path, num_workers: int = 0) -> None:
     """Extract the features of the clips to ``fights``; what is there already is not made again.
 
     A video that cannot be read is named and left out.
@@ -42,6 +42,7 @@ def extract_fights(clips: Path, output: Path) -> None:
     Args:
         clips: Folder of one folder of videos a class, such as ``fight`` and ``nofight``.
         output: Folder of the study, with ``extractors``.
+        num_workers: Processes that decode.
     """
     model = TemporalCrossAttentionModel.from_pretrained(output / "extractors")
     store = extract_features(
@@ -50,7 +51,7 @@ def extract_fights(clips: Path, output: Path) -> None:
         model.semantic_extractor,
         model.motion_extractor,
         batch_size=16,
-        num_workers=1,
+        num_workers=num_workers,
     )
     for clip, reason in store.failed().items():
         print(f"left out: {clip}: {reason}")

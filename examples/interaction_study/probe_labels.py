@@ -1,9 +1,7 @@
 """What the probes ask of patches and segments, answered by the masks of the drawn clips."""
 
 import json
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -17,25 +15,27 @@ from gasmcast import FrameSampling
 from gasmcast.datasets import InteractionClip, render_interaction_masks, write_interactions
 from gasmcast.datasets.interactions import AGENTS
 
-SPLITS = {"train": 8, "test": 6}
+SPLITS = {"train": 24, "test": 24}
 """From which clips the probes learn and on which they are tried, and how many of each class have
-labels: to draw the masks of a clip takes as long as to draw the clip."""
+labels: half of the training clips, for masks take their time, and all test clips."""
 
 NOT_ASKED = -1
 """The label of a token that a question is not about."""
 
-_SEEN = 0.1  # of a patch, in the mean over the frames: then a thing was there
+_SEEN = 0.1  # of a patch, in the mean over the frames: then the thing was there
 _TOUCHED = 0.05  # of a patch, by each of both things in the same frame
 _STILL = 1.0  # pixels from one frame of a segment to the other
 
 
-def write_labels(output: Path, per_class: dict[str, int], processes: int) -> None:
+def write_labels(
+    output: Path, per_class: dict[str, int], run: Callable[..., Iterable] = map
+) -> None:
     """Label the first clips of each class; what is there already is not made again.
 
     Args:
         output: Folder of the study, with ``clips``; the labels go to ``probes``.
         per_class: For each split, how many clips of each class, as in :data:`SPLITS`.
-        processes: How many draw at the same time.
+        run: As ``map``; that of an executor draws several clips at the same time.
     """
     # The set knows how its clips were drawn; it finds that they are there.
     stated = json.loads((output / "clips" / "interactions.json").read_text())
@@ -46,9 +46,8 @@ def write_labels(output: Path, per_class: dict[str, int], processes: int) -> Non
         if file.is_file() and load_file(file)["clip"].tolist() == chosen:
             continue
         asked = [clips[split][place] for place in chosen]
-        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as p:
-            bar = tqdm(p.map(label_clip, asked, chunksize=8), desc=f"{split} labels", unit="clip")
-            found = list(bar)
+        drawn = run(label_clip, asked)
+        found = list(tqdm(drawn, total=len(asked), desc=f"labels, {split}", unit="clip"))
         labels = {name: torch.stack([one[name] for one in found]) for name in found[0]}
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".part")
@@ -91,22 +90,21 @@ def patch_labels(masks: Tensor, agent: int | None) -> dict[str, Tensor]:
     Returns:
         Three labels [P] of int64:
 
-        - ``object``: what covers most of it in the mean over the frames: 0 the ground (and what has
-          no colour), 1 the warm thing, 2 the cool thing;
-        - ``agent``: of patches that a thing was on, whether most of that was the agent;
+        - ``object``: which thing was on it: 0 neither, 1 the warm one, 2 the cool one. If both
+          were, the one that covers more of it in the mean over the frames. A thing was on a patch
+          if it covers a tenth of it in the mean, so one that only passed counts, too;
+        - ``agent``: of patches that a thing was on, whether that was the agent;
         - ``contact``: of the same patches, whether both things were on it in the same frame.
     """
     shares = F.avg_pool2d(masks.float(), PATCH_SIZE).flatten(2)  # [2, T, P]
     mean = shares.mean(dim=1)
-    ground = 1 - mean.sum(dim=0, keepdim=True)
-    seen = mean.sum(dim=0) >= _SEEN
-    nobody = torch.full_like(seen, NOT_ASKED, dtype=torch.int64)
+    most, thing = mean.max(dim=0)
+    seen = most >= _SEEN
+    nobody = torch.full_like(thing, NOT_ASKED)
     contact = (shares >= _TOUCHED).all(dim=0).any(dim=0)
     return {
-        "object": torch.cat([ground, mean]).argmax(dim=0),
-        "agent": nobody
-        if agent is None
-        else torch.where(seen, mean.argmax(dim=0) == agent, nobody),
+        "object": torch.where(seen, 1 + thing, 0),
+        "agent": nobody if agent is None else torch.where(seen, thing == agent, nobody),
         "contact": torch.where(seen, contact, nobody),
     }
 

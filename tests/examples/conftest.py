@@ -8,6 +8,12 @@ from unittest import mock
 import pytest
 import torch
 
+from examples.running import EXAMPLES
+
+sys.path.append(
+    str(EXAMPLES)
+)  # where the parts of the study are; last, for scripts have short names
+
 
 @pytest.fixture(scope="module", autouse=True)
 def small_pieces():
