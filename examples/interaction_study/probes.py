@@ -12,6 +12,7 @@ seen as much: the graph attention as it was before the training (``untrained``),
 the neighbours in the same graph, added as the attention is (``neighbour mean``).
 """
 
+import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -38,6 +39,7 @@ PAIRS = tuple(
 """Of each two actions with the same frames in another order, the first."""
 
 Stage = Callable[[Tensor], Tensor]
+Labels = Mapping[str, Mapping[str, Tensor]]
 
 
 def probe(
@@ -58,39 +60,25 @@ def probe(
     labels = {split: load_file(label_file(output, split)) for split in SPLITS}
     model = variant.build(features["train"], seed)
     before = deepcopy(model.gasm_cast).eval()
+    began = time.perf_counter()
     train(model, features["train"], budget, learning_rate=learning_rate, seed=seed)
     after = model.gasm_cast.eval()
     grid, segments = model.semantic_extractor.grid_size, features["train"].motion.size(1)
-    of_patches = stages(
-        before.semantic_graph, after.semantic_graph, generate_spatial_positions(grid)
-    )
-    of_segments = stages(
-        before.motion_graph,
-        after.motion_graph,
+    places = (
+        generate_spatial_positions(grid),
         generate_temporal_positions(model.num_frames, segments),
     )
+    of_patches = stages(before.semantic_graph, after.semantic_graph, places[0])
+    of_segments = stages(before.motion_graph, after.motion_graph, places[1])
     found: dict[str, float] = {}
     for name, stage in of_patches.items():
-        tokens = {
-            split: stage(features[split].take(labels[split]["clip"]).semantic) for split in SPLITS
-        }
-        for question in PATCH_QUESTIONS:
-            found[f"{question} {name}"] = ask(tokens, labels, question)
+        found |= _ask_patches(name, stage, features, labels)
     for name, stage in of_segments.items():
-        tokens = {split: stage(features[split].motion) for split in SPLITS}
-        labelled = {split: tokens[split][labels[split]["clip"]] for split in SPLITS}
-        found[f"direction {name}"] = ask(labelled, labels, "direction")
-        of_pairs = [
-            ask(
-                {split: tokens[split].mean(dim=1) for split in SPLITS},
-                {split: {"order": order_labels(features[split], pair)} for split in SPLITS},
-                "order",
-            )
-            for pair in PAIRS
-        ]
-        found[f"order {name}"] = sum(of_pairs) / len(of_pairs)
-        found[f"pretence {name}"] = of_pairs[PAIRS.index("pretend_to_approach")]
-    return {"probes": {name: round(value, 3) for name, value in found.items()}}
+        found |= _ask_segments(name, stage, features, labels)
+    return {
+        "seconds": round(time.perf_counter() - began, 1),
+        "probes": {name: round(value, 3) for name, value in found.items()},
+    }
 
 
 def stages(before: nn.Module, after: nn.Module, positions: Tensor) -> dict[str, Stage]:
@@ -116,9 +104,7 @@ def stages(before: nn.Module, after: nn.Module, positions: Tensor) -> dict[str, 
     }
 
 
-def ask(
-    tokens: Mapping[str, Tensor], labels: Mapping[str, Mapping[str, Tensor]], question: str
-) -> float:
+def ask(tokens: Mapping[str, Tensor], labels: Labels, question: str) -> float:
     """Learn on the training clips, try on the test clips: balanced accuracy in percent.
 
     Args:
@@ -145,6 +131,32 @@ def order_labels(features: Features, action: str) -> Tensor:
         for label, (name, by) in enumerate(pair):
             of_class[features.classes.index(interaction_name(name, by))] = label
     return of_class[features.labels]
+
+
+def _ask_patches(
+    name: str, stage: Stage, features: Mapping[str, Features], labels: Labels
+) -> dict[str, float]:
+    tokens = {
+        split: stage(features[split].take(labels[split]["clip"]).semantic) for split in SPLITS
+    }
+    return {f"{question} {name}": ask(tokens, labels, question) for question in PATCH_QUESTIONS}
+
+
+def _ask_segments(
+    name: str, stage: Stage, features: Mapping[str, Features], labels: Labels
+) -> dict[str, float]:
+    tokens = {split: stage(features[split].motion) for split in SPLITS}
+    labelled = {split: tokens[split][labels[split]["clip"]] for split in SPLITS}
+    means = {split: tokens[split].mean(dim=1) for split in SPLITS}
+    pairs = {}
+    for pair in PAIRS:
+        order = {split: {"order": order_labels(features[split], pair)} for split in SPLITS}
+        pairs[pair] = ask(means, order, "order")
+    return {
+        f"direction {name}": ask(labelled, labels, "direction"),
+        f"order {name}": sum(pairs.values()) / len(pairs),
+        f"pretence {name}": pairs["pretend_to_approach"],
+    }
 
 
 def _in_parts(stage: Stage) -> Stage:
