@@ -1,7 +1,7 @@
 import pytest
 import torch
-from interaction_study import probe_labels
-from interaction_study.features import Features
+from interaction_study import probe_labels, probes
+from interaction_study.features import Features, Scale
 from interaction_study.linear_probe import PENALTY, linear_probe
 from interaction_study.probe_labels import (
     NOT_ASKED,
@@ -12,9 +12,10 @@ from interaction_study.probe_labels import (
     patch_labels,
     write_labels,
 )
-from interaction_study.probes import PAIRS, ask, order_labels, stages
+from interaction_study.probes import PAIRS, PATCH_QUESTIONS, ask, order_labels, stages
+from interaction_study.training import Budget
 from interaction_study.variants import VARIANTS
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
@@ -134,8 +135,8 @@ def test_the_first_of_each_class():
     assert first_of_each_class([1, 1, 0, 1, 0, 0], 2) == [0, 1, 2, 4]
 
 
-def features(count=4):
-    drawn = torch.Generator().manual_seed(0)
+def features(count=4, seed=0):
+    drawn = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % len(CLASSES)
     semantic, motion = (torch.randn(count, n, 32, generator=drawn) for n in (16, 8))
     return Features(semantic, motion, labels, tuple(map(str, range(count))), CLASSES)
@@ -184,3 +185,30 @@ def test_tokens_that_a_question_is_not_about_are_left_out():
     }
     told["test"][40:] = float("nan")
     assert ask(told, labels, "it") == 100
+
+
+def test_each_question_is_put_to_its_tokens(tmp_path, monkeypatch):
+    """What a label is stands in a channel of the tokens that should be asked, and nowhere else."""
+    stores = {split: features(88, seed) for seed, split in enumerate(("train", "test"))}
+    for split, store in stores.items():
+        clip = torch.arange(0, 88, 2)
+        patches = {
+            question: (store.semantic[clip, :, channel] > 0).long()
+            for channel, question in enumerate(PATCH_QUESTIONS)
+        }
+        direction = (store.motion[clip, :, 0] > 0).long()
+        label_file(tmp_path, split).parent.mkdir(exist_ok=True)
+        save_file({"clip": clip, "direction": direction, **patches}, label_file(tmp_path, split))
+        for pair in PAIRS:
+            order = order_labels(store, pair)
+            store.motion[order != NOT_ASKED, :, 1] += 9 * order[order != NOT_ASKED, None]
+    monkeypatch.setattr(probes, "load", lambda folder: stores[folder.name])
+    monkeypatch.setattr(probes, "scale_of", lambda folder: Scale.of(stores[folder.name]))
+    found = probes.probe("gasm_cast", 1e-3, 1, Budget(steps=3, batch_size=32), tmp_path)["probes"]
+    stages = ("before", "after", "untrained", "neighbour mean")
+    questions = (*PATCH_QUESTIONS, "direction", "order", "pretence")
+    assert set(found) == {f"{question} {stage}" for question in questions for stage in stages}
+    for question in questions:
+        assert found[f"{question} before"] > 90
+    for question in (*PATCH_QUESTIONS, "direction"):  # attention mixes in what others are
+        assert 60 < found[f"{question} after"] < found[f"{question} before"]
