@@ -4,6 +4,8 @@
 
 makes the benchmark and its features (docs/interactions.md), tries three learning rates for each
 variant on validation clips, trains each variant with five seeds and looks at the held-out clips.
+Linear probes ask what graph attention adds to the tokens. With --fights, a folder of real clips,
+the variants are cross-validated on these as well.
 Every run is a line in docs/study_runs.jsonl. Stopped at any moment, the same command goes on with
 the next run. At the end it writes docs/study_results.md and docs/images/study_*.png.
 
@@ -27,8 +29,10 @@ import torch
 from interaction_features import main as make_features
 from interaction_study.corruption import CORRUPTIONS, extract_changed, one_frame
 from interaction_study.cost import measure_cost
+from interaction_study.fights import extract_fights
 from interaction_study.figure import write_figures
 from interaction_study.plan import HELD_OUT, MAIN, Plan, carry_out, choose_rates
+from interaction_study.probe_labels import SPLITS, write_labels
 from interaction_study.report import write_report
 from interaction_study.runs import Run, RunsFile, read_lines
 from interaction_study.training import Budget
@@ -47,6 +51,7 @@ def main(
     output: Path = Path("runs/study"),
     runs: Path | None = None,
     variants: list[str] | None = None,
+    fights: Path | None = None,
     processes: int = 2,
     quick: bool = False,
 ) -> None:
@@ -57,6 +62,8 @@ def main(
         runs: The file of runs, beside which tables and figures go; null: docs/study_runs.jsonl, in
             quick mode a file in ``output``.
         variants: Names of the variants to compare; null: all.
+        fights: Folder of real clips, one of videos for each class (``fight``, ``nofight``); null:
+            this part is left out.
         processes: How many train at the same time, each with one thread.
         quick: Few clips, two seeds, four steps: whether it works.
     """
@@ -65,8 +72,15 @@ def main(
     if unknown:
         raise ValueError(f"variants must be of {', '.join(VARIANTS)}, got {sorted(unknown)}")
     if quick:
-        plan = Plan(plan.variants, (1e-3,), seeds=(1, 2), shares=(0.3,), budget=Budget(steps=4))
+        plan = Plan(
+            plan.variants, (1e-3,), seeds=(1, 2), shares=(0.3,), folds=2, budget=Budget(steps=4)
+        )
     prepare(plan, output, processes, quick)
+    if fights is None:
+        print("5. no --fights: the part on real clips is left out")
+    else:
+        print(f"5. extracting features of {fights} to {output / 'fights'}")
+        extract_fights(fights, output, processes - 1)
     made_with = {
         "version": DESIGN,
         "benchmark": BENCHMARK,
@@ -75,7 +89,7 @@ def main(
     }
     docs = Path(__file__).parents[1] / "docs"
     file = RunsFile(runs or (output if quick else docs) / "study_runs.jsonl", made_with)
-    work = partial(carry_out, budget=plan.budget, output=output)
+    work = partial(carry_out, plan=plan, output=output)
     # Each its own thread: two runs at once are faster than one that shares its small products.
     with ProcessPoolExecutor(
         processes, get_context("spawn"), torch.set_num_threads, (1,)
@@ -84,6 +98,12 @@ def main(
         rates = choose_rates(file.select("tuning"))
         execute(workers, work, file, plan.comparison(rates), "comparing")
         execute(workers, work, file, plan.further(rates), "shares, bf16")
+        probes = plan.probes(rates)
+        if probes:
+            write_labels(output, dict.fromkeys(SPLITS, 1) if quick else SPLITS, workers.map)
+            execute(workers, work, file, probes, "probes")
+        if fights is not None:
+            execute(workers, work, file, plan.fights(rates), "fights")
         add_costs(workers, file, plan, output, rounds=2 if quick else 30)
     page = file.path.with_name("study_results.md")
     write_report(read_lines(file.path), page)

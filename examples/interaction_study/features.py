@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,17 @@ class Features(Dataset):
 
     @classmethod
     def load(cls, folder: Path) -> "Features":
-        """All clips of a feature store, the first view of each."""
+        """All clips of a feature store that could be read, the first view of each."""
         store = FeatureStore(folder)
-        clips = [store.read(number, view=0) for number in range(len(store))]
+        failed = store.failed()
+        numbers = [number for number, clip in enumerate(store.ids) if clip not in failed]
+        clips = [store.read(number, view=0) for number in numbers]
         semantic, motion = (
             torch.stack([clip[name].float() for clip in clips]) for name in ("semantic", "motion")
         )
-        return cls(semantic, motion, torch.tensor(store.labels), store.ids, store.classes)
+        labels = torch.tensor(store.labels)[numbers]
+        ids = tuple(store.ids[number] for number in numbers)
+        return cls(semantic, motion, labels, ids, store.classes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,3 +106,12 @@ class Scale:
             )
         )
         return features.with_streams(*scaled)
+
+
+load = cache(Features.load)
+
+
+@cache
+def scale_of(folder: Path) -> Scale:
+    """Of the clips of a feature store."""
+    return Scale.of(load(folder))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import torch
 from gasmcast.datasets import interaction_name, opposite_interaction
 from gasmcast.datasets.interactions import ACTIONS, AGENTS
 from interaction_study.corruption import CORRUPTIONS
-from interaction_study.features import Features, Scale
+from interaction_study.features import load, scale_of
+from interaction_study.fights import FIGHT_VARIANTS, cross_validate
 from interaction_study.measures import measures
+from interaction_study.probes import probe
 from interaction_study.runs import Run
 from interaction_study.training import Budget, predict, train
 from interaction_study.variants import VARIANTS
@@ -34,14 +35,16 @@ class Plan:
         tuning_seed: Of the runs for that.
         seeds: Of the comparison.
         shares: Of the training clips, besides all of them.
+        folds: Of the fights.
         budget: Of each run.
     """
 
     variants: tuple[str, ...] = tuple(VARIANTS)
-    learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+    learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     tuning_seed: int = 0
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     shares: tuple[float, ...] = (0.1, 0.3)
+    folds: int = 5
     budget: Budget = field(default_factory=Budget)
 
     def tuning(self) -> list[Run]:
@@ -73,6 +76,25 @@ class Plan:
             *(Run("bf16", main[0], rates[main[0]], seed) for seed in self.seeds if main),
         ]
 
+    def probes(self, rates: dict[str, float]) -> list[Run]:
+        """What graph attention does to the tokens of GASM-CAST."""
+        return [
+            Run("probe", name, rates[name], seed)
+            for seed in self.seeds
+            for name in self.variants
+            if name == "gasm_cast"
+        ]
+
+    def fights(self, rates: dict[str, float]) -> list[Run]:
+        """Each variant on each fold, divided anew with each seed."""
+        return [
+            Run("fights", name, rates[name], seed, fold=fold)
+            for seed in self.seeds
+            for fold in range(1, self.folds + 1)
+            for name in self.variants
+            if name in FIGHT_VARIANTS
+        ]
+
 
 def choose_rates(tuned: list[dict[str, Any]]) -> dict[str, float]:
     """The learning rate of each variant with the best top-1 on validation; of equals the lowest."""
@@ -84,20 +106,30 @@ def choose_rates(tuned: list[dict[str, Any]]) -> dict[str, float]:
     return rates
 
 
-def carry_out(run: Run, budget: Budget, output: Path) -> dict[str, Any]:
+def carry_out(run: Run, plan: Plan, output: Path) -> dict[str, Any]:
     """Train and measure: what a line of the file holds besides the run itself.
 
     Args:
         run: What to do.
-        budget: With how many steps.
-        output: Folder of the features: ``stores``, ``changed``.
+        plan: Of how much of it.
+        output: Folder of the features: ``stores``, ``changed``, ``probes``, ``fights``.
     """
+    how = run.variant, run.learning_rate, run.seed
+    if run.part == "probe":
+        return probe(*how, plan.budget, output)
+    if run.part == "fights":
+        return cross_validate(*how, run.fold, plan.folds, plan.budget, output)
+    return on_interactions(run, plan.budget, output)
+
+
+def on_interactions(run: Run, budget: Budget, output: Path) -> dict[str, Any]:
+    """Train a variant on the interactions and measure it on their other splits."""
     variant = VARIANTS[run.variant]
     clean = output / ("changed/one_frame" if variant.one_frame else "stores")
-    scale = _scale(clean / "train")
+    scale = scale_of(clean / "train")
     if run.part == "bf16":
         budget = Budget(**{**asdict(budget), "precision": "bf16-mixed"})
-    training = variant.feed(scale(_load(clean / "train")))
+    training = variant.feed(scale(load(clean / "train")))
     if run.share < 1:
         training = training.share(run.share, run.seed)
     model = variant.build(training, run.seed)
@@ -118,7 +150,7 @@ def carry_out(run: Run, budget: Budget, output: Path) -> dict[str, Any]:
     opposite = opposite_classes(training.classes)
     found = {}
     for name, folder in parts.items():
-        features = variant.feed(scale(_load(folder)))
+        features = variant.feed(scale(load(folder)))
         found[name] = predict(model, features)
         measured[name] = {
             what: round(value, 3)
@@ -145,11 +177,3 @@ def _course(values: list[float], points: int = 40) -> list[float]:
     """Means over equal stretches of a run."""
     parts = torch.tensor(values, dtype=torch.float64).tensor_split(min(points, len(values)))
     return [round(part.mean().item(), 4) for part in parts]
-
-
-_load = cache(Features.load)
-
-
-@cache
-def _scale(folder: Path) -> Scale:
-    return Scale.of(_load(folder))

@@ -13,7 +13,8 @@ class Run(NamedTuple):
     """What tells one run from another.
 
     Attributes:
-        part: Of the study: ``"tuning"``, ``"comparison"``, ``"share"``, ``"bf16"`` or ``"fights"``.
+        part: Of the study: ``"tuning"``, ``"comparison"``, ``"share"``, ``"bf16"``, ``"probe"`` or
+            ``"fights"``.
         variant: Name in :data:`interaction_study.variants.VARIANTS`.
         learning_rate: Peak learning rate.
         seed: Of weights, order of the clips, and dropping.

@@ -124,14 +124,13 @@ def without_graphs(model: TemporalCrossAttentionModel) -> None:
 
 def with_self_attention(model: TemporalCrossAttentionModel) -> None:
     """GATv2 on the graph replaced by self-attention over all tokens."""
-    head = model.gasm_cast
-    rows, columns = model.semantic_extractor.grid_size
-    _, segments = model.motion_extractor.grid_size
-    sem_dim, mot_dim = (
-        extractor.feature_dim for extractor in (model.semantic_extractor, model.motion_extractor)
-    )
-    head.semantic_graph = SelfAttention(sem_dim, HEAD["num_heads"], rows * columns)
-    head.motion_graph = SelfAttention(mot_dim, HEAD["num_heads"], segments)
+    for name, extractor in (
+        ("semantic_graph", model.semantic_extractor),
+        ("motion_graph", model.motion_extractor),
+    ):
+        rows, columns = extractor.grid_size
+        attention = SelfAttention(extractor.feature_dim, HEAD["num_heads"], rows * columns)
+        setattr(model.gasm_cast, name, attention)
 
 
 def with_random_edges(model: TemporalCrossAttentionModel) -> None:
