@@ -1,13 +1,14 @@
 """Does it help? Variants of GASM-CAST on the interactions, with everything else equal.
 
+    pip install -e ".[study]"
     python examples/study.py
 
 makes the benchmark and its features (docs/interactions.md), tries three learning rates for each
 variant on validation clips, trains each variant with five seeds and looks at the held-out clips.
 Linear probes ask what graph attention adds to the tokens. With --fights, a folder of real clips,
-the variants are cross-validated on these as well.
-Every run is a line in docs/study_runs.jsonl. Stopped at any moment, the same command goes on with
-the next run. At the end it writes docs/study_results.md and docs/images/study_*.png.
+the variants are cross-validated on these as well. Every run is a line in docs/study_runs.jsonl.
+Stopped at any moment, the same command goes on with the next run. At the end it writes
+docs/study_results.md and docs/images/study_*.png.
 
     python examples/study.py --quick true --output runs/quick_study
 

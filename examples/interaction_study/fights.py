@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from sklearn.model_selection import StratifiedKFold
 
 from gasmcast import TemporalCrossAttentionModel
 from gasmcast.datasets import scan_class_folders
@@ -83,8 +82,9 @@ def cross_validate(
         output: Folder of the study, with ``fights``.
     """
     clips = load(fight_store(output))
-    held_out = stratified_folds(clips.labels, num_folds, repetition) == fold
-    training, test = (clips.take(chosen.nonzero().flatten()) for chosen in (~held_out, held_out))
+    folds = StratifiedKFold(num_folds, shuffle=True, random_state=repetition)
+    divided = list(folds.split(clips.labels, clips.labels))
+    training, test = (clips.take(chosen) for chosen in divided[fold - 1])
     scale = Scale.of(training)
     variant = VARIANTS[variant_name]
     training, test = (variant.feed(scale(part)) for part in (training, test))
@@ -101,34 +101,3 @@ def cross_validate(
         "seconds": round(seconds, 1),
         "test": {name: round(value, 3) for name, value in measured.items()},
     }
-
-
-def stratified_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
-    """The fold of each clip, at random, with as many of each class in each fold as can be.
-
-    Args:
-        labels: [N].
-        num_folds: Folds.
-        seed: Of the division.
-
-    Returns:
-        int64 [N], from 1 to ``num_folds``.
-
-    Raises:
-        ValueError: Fewer than two folds, or fewer clips of a class than folds.
-    """
-    counts = labels.bincount()
-    if num_folds < 2 or (counts < num_folds).any():
-        raise ValueError(
-            f"expected at least 2 folds and as many clips of each class, got {num_folds} folds and "
-            f"{counts.tolist()} clips"
-        )
-    drawn = torch.Generator().manual_seed(seed)
-    folds = torch.empty_like(labels)
-    dealt = 0  # classes go on dealing where the last one stopped, so that folds are equally large
-    for label in range(len(counts)):
-        clips = (labels == label).nonzero().flatten()
-        order = torch.randperm(len(clips), generator=drawn)
-        folds[clips[order]] = (dealt + torch.arange(len(clips))) % num_folds + 1
-        dealt += len(clips)
-    return folds

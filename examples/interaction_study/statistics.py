@@ -7,6 +7,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from scipy.stats import t as student_t
+
 CONFIDENCE = 0.95
 
 
@@ -60,7 +62,7 @@ def mean_interval(values: Sequence[float], test_per_train: float = 0.0) -> Inter
     count = len(values)
     if count == 1:
         return Interval(values[0], math.nan, 1)
-    reach = t_quantile(count - 1) * stdev(values)
+    reach = student_t.ppf((1 + CONFIDENCE) / 2, count - 1).item() * stdev(values)
     return Interval(fmean(values), reach * math.sqrt(1 / count + test_per_train), count)
 
 
@@ -93,48 +95,3 @@ def paired_difference(
             f"{list(values)} and {list(reference)}"
         )
     return mean_interval([values[key] - reference[key] for key in both], test_per_train)
-
-
-def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
-    r"""The t with :math:`P(|T| < t)` = ``confidence`` for Student's t.
-
-    With :math:`\theta = \arctan(t / \sqrt{\nu})`, that probability is a finite sum of powers of
-    :math:`\cos\theta` for any whole number :math:`\nu` of degrees of freedom. It rises with
-    :math:`\theta`, which is halved in on.
-
-    Args:
-        freedom: Degrees of freedom, at least 1.
-        confidence: Between 0 and 1.
-
-    Raises:
-        ValueError: A number out of its range.
-
-    Source: Abramowitz, Stegun, Handbook of Mathematical Functions (1964), 26.7.3 and 26.7.4.
-
-    >>> round(t_quantile(4), 3)
-    2.776
-    """
-    if freedom < 1:
-        raise ValueError(f"freedom must be at least 1, got {freedom}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):  # a double has no more digits
-        middle = (low + high) / 2
-        if _within(middle, freedom) < confidence:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(freedom) * math.tan(low)
-
-
-def _within(theta: float, freedom: int) -> float:
-    """The probability that a T of so many degrees of freedom is not farther out than theta."""
-    square = math.cos(theta) ** 2
-    odd = freedom % 2
-    term, total = (math.cos(theta) if odd else 1.0), 0.0
-    for power in range(1 + odd, freedom, 2):
-        total += term
-        term *= square * power / (power + 1)
-    total *= math.sin(theta)
-    return 2 / math.pi * (theta + total) if odd else total

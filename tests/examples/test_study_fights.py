@@ -7,7 +7,6 @@ from interaction_study.fights import (
     cross_validate,
     extract_fights,
     fight_store,
-    stratified_folds,
 )
 from interaction_study.plan import Plan, carry_out
 from interaction_study.runs import Run
@@ -88,24 +87,6 @@ def test_no_more_steps_than_fixed_beforehand(output, monkeypatch):
     monkeypatch.setattr(fights, "MAX_STEPS", 3)
     budget = Budget(steps=800, batch_size=4)
     assert cross_validate("late_fusion", 1e-3, 1, 1, 2, budget, output)["steps_taken"] == 3
-
-
-def test_folds_are_disjoint_stratified_and_drawn_anew():
-    labels = torch.arange(84) % 3 % 2
-    folds = stratified_folds(labels, 5, seed=1)
-    assert folds.unique().tolist() == [1, 2, 3, 4, 5]
-    for chosen in (folds > 0, labels == 0, labels == 1):
-        counts = folds[chosen].bincount()[1:]
-        assert counts.max() - counts.min() <= 1
-    assert torch.equal(folds, stratified_folds(labels, 5, seed=1))
-    assert not torch.equal(folds, stratified_folds(labels, 5, seed=2))
-
-
-def test_too_few_clips_for_the_folds_are_refused():
-    with pytest.raises(ValueError, match=r"at least 2 folds.*got 5 folds and \[4, 6\] clips"):
-        stratified_folds(torch.tensor([0] * 4 + [1] * 6), 5, seed=1)
-    with pytest.raises(ValueError, match="got 1 folds"):
-        stratified_folds(torch.tensor([0, 1]), 1, seed=1)
 
 
 def test_the_plan_has_each_variant_on_each_fold_of_each_repetition():

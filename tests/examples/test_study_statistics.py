@@ -4,15 +4,8 @@ from statistics import stdev
 
 import pytest
 from interaction_study import statistics
-from interaction_study.statistics import Interval, mean_interval, paired_difference, t_quantile
+from interaction_study.statistics import Interval, mean_interval, paired_difference
 from scipy import stats
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 24, 99])
-@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
-def test_quantiles_are_those_of_scipy(freedom, confidence):
-    expected = stats.t.ppf((1 + confidence) / 2, freedom)
-    assert t_quantile(freedom, confidence) == pytest.approx(expected, rel=1e-9)
 
 
 def test_an_interval_is_that_of_scipy():
@@ -67,8 +60,6 @@ def test_without_a_pair_it_says_which_seeds_there_were():
     [
         (lambda: mean_interval([]), "at least one value, got none"),
         (lambda: mean_interval([1.0], -0.1), "test_per_train must be at least 0, got -0.1"),
-        (lambda: t_quantile(0), "freedom must be at least 1, got 0"),
-        (lambda: t_quantile(3, 1.0), "confidence must be between 0 and 1, got 1.0"),
     ],
 )
 def test_what_cannot_be_is_refused(call, message):
