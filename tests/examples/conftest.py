@@ -2,13 +2,14 @@
 
 import importlib.util
 import sys
+from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
 import pytest
 import torch
 
-from examples.running import EXAMPLES
+from examples.running import EXAMPLES, QUICK_STUDY, run
 
 sys.path.append(
     str(EXAMPLES)
@@ -33,3 +34,14 @@ def example(request: pytest.FixtureRequest) -> ModuleType:
     with mock.patch.object(sys, "path", [str(script.parent), *sys.path]):  # as for any script
         spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def quick_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the study was run in quick mode with two variants; what it wrote is in ``it``.
+
+    Once for all: the clips take longest. It renders and extracts with ``interaction_features.py``.
+    """
+    folder = tmp_path_factory.mktemp("study")
+    run("study.py", *QUICK_STUDY, cwd=folder)
+    return folder

@@ -10,6 +10,12 @@ from typing import NamedTuple
 from unittest import mock
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+QUICK_STUDY = (
+    "--quick=true",
+    "--output=it",
+    "--variants=[gasm_cast, late_fusion]",
+    "--processes=1",
+)
 
 
 class Done(NamedTuple):

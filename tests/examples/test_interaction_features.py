@@ -6,19 +6,15 @@ from gasmcast.feature_store import FeatureStore
 
 SCRIPT = EXAMPLES / "interaction_features.py"
 SMALL = (
-    "--clips_per_class={train: 1}",
-    "--semantic_frames=4",
-    "--semantic_epochs=1",
-    "--motion_steps=1",
+    "--output=it",
+    "--clips_per_class={train: 1, validation: 1, test: 1, combinations: 1}",
     "--processes=1",
 )
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("interactions")
-    run(SCRIPT.name, *SMALL, "--output=it", cwd=folder)
-    return folder / "it"
+def output(quick_study):
+    return quick_study / "it"
 
 
 def test_it_makes_clips_extractors_and_stores(output, example):
@@ -36,7 +32,7 @@ def test_it_makes_clips_extractors_and_stores(output, example):
 def test_what_is_there_is_not_made_again(output):
     weights = output / "extractors" / "model.safetensors"
     before = weights.stat().st_mtime_ns
-    printed = run(SCRIPT.name, *SMALL, "--output=it", cwd=output.parent).stdout
+    printed = run(SCRIPT.name, *SMALL, cwd=output.parent).stdout
     assert "extractors are there" in printed
     assert weights.stat().st_mtime_ns == before
 

@@ -5,19 +5,16 @@ import torch
 from interaction_study.measures import measures
 from interaction_study.plan import opposite_classes
 
-from examples.running import EXAMPLES, run
+from examples.running import EXAMPLES, QUICK_STUDY, run
 from gasmcast.datasets import interaction_name
 from gasmcast.datasets.interactions import ACTIONS, AGENTS
 
 SCRIPT = EXAMPLES / "study.py"
-QUICK = ("--quick=true", "--output=it", "--variants=[gasm_cast, late_fusion]", "--processes=1")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    run(SCRIPT.name, *QUICK, cwd=folder)
-    return folder
+def folder(quick_study):
+    return quick_study
 
 
 def trained(folder):
@@ -52,7 +49,7 @@ def test_what_is_done_is_not_done_again_and_a_run_comes_out_the_same(folder):
     )
     again = whole[last]
     path.write_text("".join(whole[:last] + whole[last + 1 :]))
-    run(SCRIPT.name, *QUICK, cwd=folder)
+    run(SCRIPT.name, *QUICK_STUDY, cwd=folder)
     written = path.read_text().splitlines(keepends=True)
     assert written[:-1] == whole[:last] + whole[last + 1 :]
     before, after = ({**json.loads(line), "seconds": 0} for line in (again, written[-1]))
