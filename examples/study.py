@@ -19,14 +19,13 @@ out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
+from filelock import FileLock, Timeout
 from interaction_features import main as make_features
 from interaction_study.corruption import CORRUPTIONS, extract_changed, one_frame
 from interaction_study.cost import measure_cost
@@ -34,11 +33,13 @@ from interaction_study.fights import extract_fights
 from interaction_study.figure import write_figures
 from interaction_study.plan import HELD_OUT, MAIN, Plan, carry_out, choose_rates
 from interaction_study.probe_labels import SPLITS, write_labels
+from interaction_study.processes import training_processes
 from interaction_study.report import write_report
 from interaction_study.runs import Run, RunsFile, read_lines
 from interaction_study.training import Budget
 from interaction_study.variants import VARIANTS
 from jsonargparse import auto_cli
+from pebble import ProcessPool
 from tqdm import tqdm
 
 from gasmcast import TemporalCrossAttentionModel
@@ -68,14 +69,28 @@ def main(
         processes: How many train at the same time, each with one thread.
         quick: Few clips, two seeds, four steps: whether it works.
     """
-    plan = Plan() if variants is None else Plan(variants=tuple(variants))
-    unknown = set(plan.variants) - set(VARIANTS)
-    if unknown:
-        raise ValueError(f"variants must be of {', '.join(VARIANTS)}, got {sorted(unknown)}")
+    chosen = tuple(VARIANTS) if variants is None else tuple(dict.fromkeys(variants))
+    if not chosen or set(chosen) - set(VARIANTS):
+        raise ValueError(f"variants must be of {', '.join(VARIANTS)}, got {list(chosen)}")
+    if processes < 1:
+        raise ValueError(f"processes must be at least 1, got {processes}")
+    if fights is not None and not fights.is_dir():
+        raise ValueError(f"fights must be a folder with one of videos for each class, got {fights}")
+    plan = Plan(chosen)
     if quick:
-        plan = Plan(
-            plan.variants, (1e-3,), seeds=(1, 2), shares=(0.3,), folds=2, budget=Budget(steps=4)
-        )
+        plan = Plan(chosen, (1e-3,), seeds=(1, 2), shares=(0.3,), folds=2, budget=Budget(steps=4))
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(output / "study.lock", timeout=0):
+            study(plan, output, runs, fights, processes, quick)
+    except Timeout:
+        raise ValueError(f"another study is at work in {output}: take another --output") from None
+
+
+def study(
+    plan: Plan, output: Path, runs: Path | None, fights: Path | None, processes: int, quick: bool
+) -> None:
+    """What :func:`main` promises, in a folder that nobody else works in."""
     prepare(plan, output, processes, quick)
     if fights is None:
         print("5. no --fights: the part on real clips is left out")
@@ -91,17 +106,18 @@ def main(
     docs = Path(__file__).parents[1] / "docs"
     file = RunsFile(runs or (output if quick else docs) / "study_runs.jsonl", made_with)
     work = partial(carry_out, plan=plan, output=output)
-    # Each its own thread: two runs at once are faster than one that shares its small products.
-    with ProcessPoolExecutor(
-        processes, get_context("spawn"), torch.set_num_threads, (1,)
-    ) as workers:
+    with training_processes(processes) as workers:
         execute(workers, work, file, plan.tuning(), "tuning")
         rates = choose_rates(file.select("tuning"))
         execute(workers, work, file, plan.comparison(rates), "comparing")
         execute(workers, work, file, plan.further(rates), "shares, bf16")
         probes = plan.probes(rates)
         if probes:
-            write_labels(output, dict.fromkeys(SPLITS, 1) if quick else SPLITS, workers.map)
+            write_labels(
+                output,
+                dict.fromkeys(SPLITS, 1) if quick else SPLITS,
+                lambda label, clips: workers.map(label, clips).result(),
+            )
             execute(workers, work, file, probes, "probes")
         if fights is not None:
             execute(workers, work, file, plan.fights(rates), "fights")
@@ -142,37 +158,30 @@ def fingerprint(output: Path) -> str:
 
 
 def execute(
-    workers: ProcessPoolExecutor,
+    workers: ProcessPool,
     work: Callable[[Run], dict[str, Any]],
     file: RunsFile,
     planned: list[Run],
     name: str,
 ) -> None:
-    """Make the runs that are not in the file yet."""
+    """Make the runs that are not in the file yet; the first that fails ends the study."""
     missing = [run for run in planned if run not in file.found]
     bar = tqdm(total=len(planned), initial=len(planned) - len(missing), desc=name, unit="run")
-    begun = {workers.submit(work, run): run for run in missing}
+    begun = {workers.schedule(work, (run,)): run for run in missing}
     with bar:
-        try:
-            for done in as_completed(begun):
-                file.add(begun[done], done.result())
-                bar.update()
-        except BaseException:
-            workers.shutdown(wait=False, cancel_futures=True)
-            raise
+        for done in as_completed(begun):
+            file.add(begun[done], done.result())
+            bar.update()
 
 
-def add_costs(
-    workers: ProcessPoolExecutor, file: RunsFile, plan: Plan, output: Path, rounds: int
-) -> None:
+def add_costs(workers: ProcessPool, file: RunsFile, plan: Plan, output: Path, rounds: int) -> None:
     """Measure what variants cost that are not in the file yet, in one process with none beside."""
     runs = {name: Run("cost", name, 0.0, 0) for name in plan.variants}  # nothing is learned
     missing = [name for name, run in runs.items() if run not in file.found]
     if missing:
         print(f"timing steps of {len(missing)} variants")
-        measuring = workers.submit(
-            measure_cost, missing, output, rounds=rounds, batch_size=plan.budget.batch_size
-        )
+        options = {"rounds": rounds, "batch_size": plan.budget.batch_size}
+        measuring = workers.schedule(measure_cost, (missing, output), options)
         for name, cost in measuring.result().items():
             file.add(runs[name], cost)
 

@@ -1,5 +1,3 @@
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import torch
 from interaction_study import cost
@@ -8,6 +6,7 @@ from interaction_study.features import Features
 from interaction_study.plan import Plan
 from interaction_study.runs import Run, RunsFile
 from interaction_study.variants import VARIANTS
+from pebble import ThreadPool
 
 from examples.running import EXAMPLES
 from gasmcast.nn import force_gatv2_backend
@@ -110,7 +109,7 @@ def test_times_are_medians_of_rounds_after_the_first(monkeypatch):
 def test_the_study_measures_what_its_file_does_not_have(stored, example):
     output, _ = stored
     file = RunsFile(output / "runs.jsonl", {"version": 1})
-    with ThreadPoolExecutor(1) as worker:
+    with ThreadPool(1) as worker:
         for names in (["late_fusion"], ["gasm_cast", "late_fusion"]):
             example.add_costs(worker, file, Plan(variants=tuple(names)), output, rounds=1)
     lines = RunsFile(file.path, {"version": 1}).select("cost")
