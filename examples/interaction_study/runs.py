@@ -13,8 +13,8 @@ class Run(NamedTuple):
     """What tells one run from another.
 
     Attributes:
-        part: Of the study: ``"tuning"``, ``"comparison"``, ``"share"``, ``"bf16"``, ``"probe"`` or
-            ``"fights"``.
+        part: Of the study: ``"tuning"``, ``"comparison"``, ``"share"``, ``"bf16"``, ``"probe"``,
+            ``"fights"`` or ``"cost"``.
         variant: Name in :data:`interaction_study.variants.VARIANTS`.
         learning_rate: Peak learning rate.
         seed: Of weights, order of the clips, and dropping.
@@ -33,6 +33,9 @@ class Run(NamedTuple):
 class RunsFile:
     """Lines with the fields of a :class:`Run`, the version of the design, and what it measured.
 
+    A last line that was cut off, as by a kill or on a full disk, is cut away. Numbers that are not
+    finite stand as ``NaN`` and ``Infinity``, as Python reads and writes them.
+
     Args:
         path: The file; made with the first run.
         made_with: What all runs of one version share (version of the design, budget, fingerprint of
@@ -50,13 +53,15 @@ class RunsFile:
         for line in read_lines(path):
             if line["version"] != made_with["version"]:
                 continue
-            before = {name: line[name] for name in made_with}
+            before = {name: line.get(name) for name in made_with}
             if before != made_with:
                 raise ValueError(
                     f"{path} holds runs of version {line['version']} that were made with {before}, "
                     f"got {made_with}: go on with the same, or give another file of runs"
                 )
             self.found[_run(line)] = line
+        if path.exists():
+            _end_after_a_line(path)
 
     def add(self, run: Run, measured: dict[str, Any]) -> None:
         """Write a run, so that it is on the disk when this returns."""
@@ -74,26 +79,45 @@ class RunsFile:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The runs of a file, of all versions; a last line that was cut off is cut away.
+    """The runs of a file, of all versions; a last line that was cut off is passed over.
 
     Raises:
         ValueError: A line that is no run.
     """
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    whole, _, cut_off = text.rpartition(b"\n")
+    return list(_parsed(path, _split(path)[0])) if path.exists() else []
+
+
+def _split(path: Path) -> tuple[list[bytes], bytes]:
+    """The lines of a file, and the beginning of one that was cut off."""
+    *lines, last = path.read_bytes().split(b"\n")
+    if not last or (last.startswith(b"{") and not _is_json(last)):
+        return lines, last
+    return [*lines, last], b""  # whole but for its end
+
+
+def _end_after_a_line(path: Path) -> None:
+    """Cut off the beginning of a line, so that the next one begins where it has to."""
+    lines, cut_off = _split(path)
     if cut_off:
-        with path.open("r+b") as file:
-            file.truncate(len(text) - len(cut_off))
-    return list(_parsed(path, whole.splitlines()))
+        os.truncate(path, path.stat().st_size - len(cut_off))
+    elif lines and not path.read_bytes().endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parsed(path: Path, lines: list[bytes]) -> Iterator[dict[str, Any]]:
     for number, text in enumerate(lines, start=1):
         try:
             line = json.loads(text)
-            _run(line)
+            _run(line), line["version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number} is no run of the study: {error!r}") from error
         yield line

@@ -30,6 +30,33 @@ def test_a_line_that_was_cut_off_is_made_again(tmp_path):
     assert path.read_bytes() == text
 
 
+def test_a_line_that_lacks_its_end_alone_is_a_line(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    RunsFile(path, MADE_WITH).add(RUN, {})
+    text = path.read_bytes()
+    path.write_bytes(text[:-1])
+    assert RUN in RunsFile(path, MADE_WITH).found
+    assert path.read_bytes() == text
+
+
+def test_reading_changes_nothing(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    RunsFile(path, MADE_WITH).add(RUN, {})
+    path.write_bytes(path.read_bytes() + b'{"version": 1, "fea')
+    text = path.read_bytes()
+    assert len(read_lines(path)) == 1
+    assert path.read_bytes() == text
+
+
+@pytest.mark.parametrize("text", ["no runs", '{"epochs": 3}', "{\n  3\n}"])
+def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path, text):
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"results\.json, line 1 is no run of the study"):
+        RunsFile(path, MADE_WITH)
+    assert path.read_text() == text
+
+
 def test_other_features_are_refused_and_other_versions_left_alone(tmp_path):
     path = tmp_path / "runs.jsonl"
     RunsFile(path, MADE_WITH).add(RUN, {})
@@ -41,7 +68,7 @@ def test_other_features_are_refused_and_other_versions_left_alone(tmp_path):
     assert [line["version"] for line in read_lines(path)] == [1, 2]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"part": "tuning"}'])
+@pytest.mark.parametrize("line", ["{", "[]", '{"part": "tuning"}', json.dumps(RUN._asdict())])
 def test_what_is_no_run_is_named_by_its_line(tmp_path, line):
     path = tmp_path / "runs.jsonl"
     RunsFile(path, MADE_WITH).add(RUN, {})
