@@ -11,7 +11,7 @@ from lightning import Callback, Trainer
 from torch import Tensor
 
 from gasmcast import TemporalCrossAttentionModel
-from gasmcast.training import ActionDataModule, ActionRecognition
+from gasmcast.training import ActionDataModule, ActionRecognition, LossNotFinite
 from interaction_study.features import Features
 
 
@@ -31,7 +31,7 @@ class Budget:
 
 
 class Course(Callback):
-    """Notes loss and gradient norm (2-norm of all parameters, before any step) of each step."""
+    """Notes the loss of each step, and the 2-norm of the gradient of all parameters before it."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -57,7 +57,11 @@ def train(
     learning_rate: float,
     seed: int,
 ) -> Course:
-    """Train the model in place, for as many passes as the budget's steps take (rounded up)."""
+    """Train the model in place, for as many passes as the budget's steps take (rounded up).
+
+    A run that is lost is a result like any other: it ends with a loss and a norm that are NaN, and
+    with the weights that it had.
+    """
     epochs = math.ceil(budget.steps / math.ceil(len(features) / budget.batch_size))
     data = ActionDataModule(
         features, features, batch_size=budget.batch_size, num_workers=0, seed=seed
@@ -78,7 +82,11 @@ def train(
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-        trainer.fit(module, data)
+        try:
+            trainer.fit(module, data)
+        except LossNotFinite:
+            course.losses.append(math.nan)
+            course.norms.append(math.nan)
     return course
 
 

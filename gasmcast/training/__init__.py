@@ -2,7 +2,7 @@
 
 from gasmcast.training.averaging import WeightAverage
 from gasmcast.training.data import ActionDataModule, VideoDataModule
-from gasmcast.training.module import ActionRecognition, TooManyUnreadableVideos
+from gasmcast.training.module import ActionRecognition, LossNotFinite, TooManyUnreadableVideos
 from gasmcast.training.report import ClassResult, EvaluationReport
 from gasmcast.training.run import evaluate, train_and_test
 from gasmcast.training.views import PROTOCOLS, EvaluationViews, evaluation_views
@@ -14,6 +14,7 @@ __all__ = [
     "ClassResult",
     "EvaluationReport",
     "EvaluationViews",
+    "LossNotFinite",
     "TooManyUnreadableVideos",
     "VideoDataModule",
     "WeightAverage",

@@ -24,6 +24,10 @@ class TooManyUnreadableVideos(RuntimeError):
     """More videos than allowed cannot be read; the message counts and names them."""
 
 
+class LossNotFinite(ValueError):
+    """The loss of a training step is infinite or not a number; the message says at which step."""
+
+
 class ActionRecognition(LightningModule):
     """Trains and evaluates a model on the batches of an :class:`ActionDataModule`.
 
@@ -50,9 +54,9 @@ class ActionRecognition(LightningModule):
         seed: Of the random choices in the model, at least 0.
 
     Raises:
-        ValueError: An argument out of its range; while running, a loss that is not finite, stored
-            features where extractors are to be trained, a checkpoint of another seed or with other
-            frozen weights.
+        ValueError: An argument out of its range; while running, stored features where extractors
+            are to be trained, a checkpoint of another seed or with other frozen weights.
+        LossNotFinite: While running.
         TooManyUnreadableVideos: While running, see ``max_unreadable``.
     """
 
@@ -121,7 +125,7 @@ class ActionRecognition(LightningModule):
         logits = self._logits(**given)
         loss = F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
         if not torch.isfinite(loss):
-            raise ValueError(
+            raise LossNotFinite(
                 f"the loss is {loss.item()} at step {self.global_step}: lower the learning rate"
             )
         self.log("train_loss", loss, prog_bar=True, batch_size=len(logits))

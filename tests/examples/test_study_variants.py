@@ -1,6 +1,9 @@
+import math
+
 import pytest
 import torch
 from interaction_study.features import Features, Scale
+from interaction_study.training import Budget, predict, train
 from interaction_study.variants import HEAD, VARIANTS
 
 from gasmcast.graphs import check_graph
@@ -117,6 +120,18 @@ def test_channels_are_scaled_by_the_training_clips(features):
     torch.testing.assert_close(scaled.std(dim=0), torch.ones(32))
     mean, deviation = scale.motion
     torch.testing.assert_close(scale(test).motion * deviation + mean, test.motion)
+
+
+def test_a_run_that_is_lost_is_told_by_its_course_and_ends_nothing(features):
+    huge = features.with_streams(features.semantic * 1e38, features.motion)
+    model = VARIANTS["late_fusion"].build(huge, seed=0)
+    course = train(model, huge, Budget(steps=3, batch_size=4), learning_rate=1e-3, seed=0)
+    assert math.isnan(course.losses[-1])
+    assert math.isnan(course.norms[-1])
+    assert len(predict(model, huge)) == len(huge)
+    fine = train(model, features, Budget(steps=3, batch_size=4), learning_rate=1e-3, seed=0)
+    assert len(fine.losses) == len(fine.norms) == 3
+    assert all(map(math.isfinite, (*fine.losses, *fine.norms)))
 
 
 def _places():

@@ -5,7 +5,7 @@ import torch
 from lightning import Trainer
 from torch.nn import functional as F
 
-from gasmcast.training import ActionRecognition, WeightAverage
+from gasmcast.training import ActionRecognition, LossNotFinite, WeightAverage
 from small import small_model
 
 
@@ -98,7 +98,7 @@ def test_too_many_unreadable_videos_stop_the_run(module):
 def test_a_loss_that_is_not_finite_is_an_error(module):
     with torch.no_grad():
         module.model.classifier.bias.fill_(torch.nan)
-    with pytest.raises(ValueError, match="the loss is nan at step 0: lower the learning rate"):
+    with pytest.raises(LossNotFinite, match="the loss is nan at step 0: lower the learning rate"):
         module.training_step(batch(), 0)
 
 
