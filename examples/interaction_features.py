@@ -68,7 +68,9 @@ def main(
     print(f"1. rendering the interactions to {output / 'clips'}")
     splits = write_interactions(output / "clips", processes=processes, progress=True, **chosen)
 
-    if (output / "extractors" / "model.safetensors").is_file():
+    # A model is two files, which get their names one after the other.
+    saved = [output / "extractors" / name for name in ("config.json", "model.safetensors")]
+    if all(file.is_file() for file in saved):
         print(f"2. extractors are there: {output / 'extractors'}")
     else:
         print("2. training the extractors on other labels")

@@ -15,11 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from gasmcast import TemporalCrossAttentionModel
 from gasmcast.nn import FusedGATv2Conv
-from interaction_study.features import Features, Scale
-from interaction_study.variants import VARIANTS
-
-REFERENCE = "gasm_cast"
-"""The variant whose training step counts as 1."""
+from interaction_study.features import Features, load, scale_of
+from interaction_study.variants import REFERENCE, VARIANTS
 
 
 def measure_cost(
@@ -105,9 +102,9 @@ def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_, 
 
 def _batch(folder: Path, batch_size: int) -> Features:
     """Clips of the training split, drawn at random once for all variants."""
-    features = Features.load(folder / "train")
+    features = scale_of(folder / "train")(load(folder / "train"))
     drawn = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
-    return Scale.of(features)(features).take(drawn[:batch_size])
+    return features.take(drawn[:batch_size])
 
 
 def _training_step(model: nn.Module, clips: Features) -> Callable[[], None]:

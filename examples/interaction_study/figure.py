@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 
 from interaction_study.corruption import CORRUPTIONS
 from interaction_study.markdown import difference
-from interaction_study.results import REFERENCE, Line, Results, described
+from interaction_study.results import Line, Results, described
 from interaction_study.statistics import Interval
+from interaction_study.variants import REFERENCE
 
 # Okabe and Ito, told apart by the colour-blind; each with a marker and a line of its own for print.
 LOOKS = (
@@ -132,11 +133,7 @@ def shares(results: Results) -> Figure | None:
 
 def corruption(results: Results) -> Figure | None:
     """Accuracy on changed clips, and how many of them are taken for the opposite."""
-    names = [
-        name
-        for name in results.variants("comparison")
-        if any(results.values("comparison", name, change) for change in CORRUPTIONS)
-    ]
+    names = results.variants("comparison", CORRUPTIONS)
     if not names:
         return None
     measured = {
@@ -189,11 +186,9 @@ def course(results: Results) -> Figure | None:
     for ax, (measure, text) in zip(panels, measured.items(), strict=True):
         for (name, lines), look in zip(runs.items(), LOOKS, strict=False):
             columns = list(zip(*(line[measure] for line in lines), strict=True))
-            steps = [
-                lines[0]["steps"] * (part + 0.5) / len(columns) for part in range(len(columns))
-            ]
+            places = [100 * (part + 0.5) / len(columns) for part in range(len(columns))]
             ax.plot(
-                steps,
+                places,
                 [fmean(column) for column in columns],
                 color=look["color"],
                 linestyle=look["linestyle"],
@@ -201,13 +196,13 @@ def course(results: Results) -> Figure | None:
                 label=name,
             )
             ax.fill_between(
-                steps,
+                places,
                 *map(list, zip(*((min(c), max(c)) for c in columns), strict=True)),
                 color=look["color"],
                 alpha=0.18,
                 lw=0,
             )
-        ax.set(xlabel="steps", ylabel=text, ylim=(0, None), xlim=(0, None))
+        ax.set(xlabel="steps, in percent of all", ylabel=text, ylim=(0, None), xlim=(0, None))
         _plain(ax, grid="y")
     _legend_below(figure, *panels[0].get_legend_handles_labels())
     return figure

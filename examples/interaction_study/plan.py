@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from interaction_study.measures import measures
 from interaction_study.probes import probe
 from interaction_study.runs import Run
 from interaction_study.training import Budget, predict, train
-from interaction_study.variants import VARIANTS
+from interaction_study.variants import REFERENCE, VARIANTS
 
 MAIN = ("gasm_cast", "without_graphs", "cross_attention")
 """The variants that matter: they are trained on shares and tried on corrupted clips, too."""
@@ -82,7 +82,7 @@ class Plan:
             Run("probe", name, rates[name], seed)
             for seed in self.seeds
             for name in self.variants
-            if name == "gasm_cast"
+            if name == REFERENCE
         ]
 
     def fights(self, rates: dict[str, float]) -> list[Run]:
@@ -128,7 +128,7 @@ def on_interactions(run: Run, budget: Budget, output: Path) -> dict[str, Any]:
     clean = output / ("changed/one_frame" if variant.one_frame else "stores")
     scale = scale_of(clean / "train")
     if run.part == "bf16":
-        budget = Budget(**{**asdict(budget), "precision": "bf16-mixed"})
+        budget = replace(budget, precision="bf16-mixed")
     training = variant.feed(scale(load(clean / "train")))
     if run.share < 1:
         training = training.share(run.share, run.seed)

@@ -8,12 +8,15 @@ from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 
+from gasmcast.datasets.interactions import ACTIONS
 from interaction_study.corruption import CORRUPTIONS
 from interaction_study.markdown import NOTHING, difference, mean, table
-from interaction_study.results import REFERENCE, Line, Results, described, pair
+from interaction_study.results import Line, Results, described, pair
 from interaction_study.statistics import Interval, mean_interval
+from interaction_study.variants import REFERENCE
 
 WITH_DIGIT = "{:.1f}"
+PRETENDED = sum(action.startswith("pretend") for action in ACTIONS)
 PROBED = ("before", "after", "untrained", "neighbour mean")
 """What a probe looked at: the last word of its name."""
 
@@ -37,9 +40,10 @@ def _version(results: Results) -> Iterator[str]:
     yield f"## Version {results.version} of the design"
     yield (
         f"On version {first['benchmark']} of the benchmark, where each run takes "
-        f"{first['steps']} steps of {first['batch_size']} clips. Accuracies are top-1 in percent, "
-        "the mean over the seeds ± half its 95 % interval (Student's t). Differences are to "
-        "GASM-CAST, in points, paired by seed, bold where the interval is clear of zero."
+        f"{first['steps']} steps of {first['batch_size']} clips, rounded up to whole passes over "
+        "its training clips. Accuracies are top-1 in percent, the mean over the seeds ± half its "
+        "95 % interval (Student's t). Differences are to GASM-CAST, in points, paired by seed, "
+        "bold where the interval is clear of zero."
     )
     titled: dict[str, Callable[[Results], str]] = {
         "Variants": variants,
@@ -107,9 +111,10 @@ def variants(results: Results) -> str:
         )
     ]
     explained = (
-        f"{_seeds(most)}; the learning rate with the best top-1 on validation clips. MFLOPs are "
-        "those of a forward pass for one clip, time is that of a training step in times of "
-        "GASM-CAST's. Expected was what is written there before the first run."
+        f"{_seeds(most)}; the learning rate with the best top-1 on validation clips"
+        f"{_tried(results, names)}. MFLOPs are those of a forward pass for one clip, time is that "
+        "of a training step in times of GASM-CAST's. Expected was what is written there before the "
+        "first run."
     )
     return f"{table(header, rows, (0, len(header) - 1))}\n\n{explained}"
 
@@ -147,11 +152,7 @@ def shares(results: Results) -> str:
 
 def corruption(results: Results) -> str:
     """Test clips with something wrong with them."""
-    names = [
-        name
-        for name in results.variants("comparison")
-        if any(results.values("comparison", name, change) for change in CORRUPTIONS)
-    ]
+    names = results.variants("comparison", CORRUPTIONS)
     most = results.seeds("comparison")
 
     def cells(change: str, name: str) -> list[str]:
@@ -183,7 +184,9 @@ def corruption(results: Results) -> str:
     rows = [cells(change, name) for change in ("test", *CORRUPTIONS) for name in names]
     explained = (
         "Of test clips, in percent of all of them. A clip shown backwards is one of the opposite "
-        "class, so there the last column is the share that is named by what it shows now."
+        "class, so there the last column is the share that is named by what it shows now. Not "
+        f"so what is pretended, {PRETENDED} of the {len(ACTIONS)} actions: it goes both ways, so "
+        "backwards it is of its own class still, and counts in the column of top-1."
     )
     return f"{table(header, rows, (0, 1))}\n\n{explained}" if names else ""
 
@@ -211,9 +214,13 @@ def calibration(results: Results) -> str:
         "calibration error, combinations",
         "taken for the opposite, test",
         "taken for the opposite, combinations",
-        "difference of these on test",
+        "difference in opposites, test",
     )
-    return table(header, rows) if rows else ""
+    explained = (
+        "In percent; the clips taken for the opposite are of all clips. The labels that all learn "
+        "from are smoothed, which by itself keeps confidence low."
+    )
+    return f"{table(header, rows)}\n\n{explained}" if rows else ""
 
 
 def stability(results: Results) -> str:
@@ -241,7 +248,8 @@ def stability(results: Results) -> str:
     text = table(header, [cells(name, part) for name, part in runs])
     text += (
         "\n\nThe gradient norm is that of all parameters before a step, the largest of all steps "
-        "and seeds; the last loss is the mean over the last fortieth of the steps."
+        "and seeds; the last loss is the mean over the last fortieth of the steps. A run whose "
+        "loss is not finite ends there, and is measured with the weights that it has."
     )
     for name in results.variants("bf16"):
         apart = pair(
@@ -249,12 +257,16 @@ def stability(results: Results) -> str:
         )
         if apart is not None:
             text += (
-                f" With bfloat16, {described(name).text} is "
+                f" Trained with bfloat16, {described(name).text} is "
                 f"{difference(apart, results.seeds('bf16'))} points on test clips from what it is "
                 "with float32."
             )
-    lost = sum(not _finite(line) for line in results.lines)
-    return f"{text} Of all runs of this version, {lost} had a loss or gradient that is not finite."
+    noted = [line for line in results.lines if "loss" in line]
+    lost = sum(not _finite(line) for line in noted)
+    return (
+        f"{text} Of the {len(noted)} runs of this version with a course, those of the tuning among "
+        f"them, {lost} had a loss or gradient that is not finite."
+    )
 
 
 def fights(results: Results) -> str:
@@ -326,7 +338,7 @@ def probes(results: Results) -> str:
     ]
     explained = (
         "In percent: what a linear layer makes of frozen tokens, on clips that it was not fitted "
-        "to. Differences are paired by seed."
+        "to. Differences are paired by seed. What has not been trained is the same with every seed."
     )
     return f"{table(header, [cells(question) for question in sorted(found)])}\n\n{explained}"
 
@@ -342,6 +354,17 @@ def _probe(name: str) -> tuple[str, str]:
 def _finite(line: Line) -> bool:
     measured = (*line.get("loss", ()), *line.get("gradient_norm", ()))
     return all(map(math.isfinite, (*measured, line.get("largest_gradient_norm", 0.0))))
+
+
+def _tried(results: Results, names: list[str]) -> str:
+    """Which learning rates there were, and how often the best one was at the end of their range."""
+    rates = sorted({line["learning_rate"] for line in results.select("tuning")})
+    if len(rates) < 2:
+        return ""
+    chosen = [results.select("comparison", name)[-1]["learning_rate"] for name in names]
+    lowest, highest = chosen.count(rates[0]), chosen.count(rates[-1])
+    listed = ", ".join(f"{rate:g}" for rate in rates)
+    return f" of {listed} (the lowest for {lowest} of {len(names)}, the highest for {highest})"
 
 
 def _seeds(most: int) -> str:

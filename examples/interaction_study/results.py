@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
+from interaction_study.runs import Run
 from interaction_study.statistics import Interval, mean_interval, paired_difference
-from interaction_study.variants import VARIANTS, Variant
-
-REFERENCE = "gasm_cast"
-"""The variant that all others are held against."""
+from interaction_study.variants import REFERENCE, VARIANTS, Variant
 
 Line = dict[str, Any]
 
@@ -23,7 +21,8 @@ class Results:
     """
 
     def __init__(self, lines: list[Line]):
-        self.lines = lines
+        runs = {tuple(line[name] for name in Run._fields): line for line in lines}
+        self.lines = list(runs.values())
         self.version: int = lines[0]["version"]
 
     @classmethod
@@ -42,10 +41,19 @@ class Results:
             and all(line[name] == value for name, value in wanted.items())
         ]
 
-    def variants(self, part: str) -> list[str]:
-        """The variants of a part in the order of the study; such as it no longer has come last."""
-        there = dict.fromkeys(line["variant"] for line in self.select(part))
-        return [name for name in VARIANTS if name in there] + sorted(set(there) - set(VARIANTS))
+    def variants(self, part: str, splits: Iterable[str] = ()) -> list[str]:
+        """The variants of a part in the order of the study; such as it no longer has come last.
+
+        Args:
+            part: Of the study.
+            splits: Only variants that were measured on one of these; none: all.
+        """
+        there = {
+            line["variant"]
+            for line in self.select(part)
+            if not splits or any(split in line for split in splits)
+        }
+        return [name for name in VARIANTS if name in there] + sorted(there - set(VARIANTS))
 
     def values(
         self, part: str, variant: str, split: str, measure: str = "top1", **wanted: Any
@@ -76,8 +84,11 @@ class Results:
         )
 
     def seeds(self, part: str) -> int:
-        """How many runs the variant with the most runs has."""
-        counts = [len(self.select(part, name)) for name in self.variants(part)]
+        """How many runs the variant with the most has, of those that :meth:`values` tells apart."""
+        counts = [
+            len({(line["seed"], line["fold"]) for line in self.select(part, name)})
+            for name in self.variants(part)
+        ]
         return max(counts, default=0)
 
 

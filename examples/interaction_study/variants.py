@@ -151,9 +151,8 @@ def keep_layers(count: int, model: TemporalCrossAttentionModel) -> None:
         delattr(model.gasm_cast, name)
 
 
-def _edges(text: str, expected: str, threshold: Any, **more: Any) -> Variant:
-    head = {"similarity_threshold": threshold, **more}
-    return Variant("edges", text, expected, tuple(head.items()))
+def _edges(text: str, expected: str, threshold: Any) -> Variant:
+    return Variant("edges", text, expected, (("similarity_threshold", threshold),))
 
 
 def _bottleneck(width: int, expected: str) -> Variant:
@@ -229,3 +228,6 @@ VARIANTS = {
     "degree_8": _edges("8 similar neighbours in the mean", "1 point more", TargetDegree(8)),
 }
 """All variants by the name that the file of runs has for them."""
+
+REFERENCE = "gasm_cast"
+"""The variant that all others are held against."""

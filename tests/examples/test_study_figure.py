@@ -62,9 +62,9 @@ def test_shares_are_those_of_the_runs_and_end_with_all_clips(results):
     assert [label.get_text() for label in test.get_xticklabels()] == ["10 %", "100 %"]
 
 
-def test_the_course_is_in_steps(results):
+def test_the_course_is_in_percent_of_the_steps(results):
     loss, norm = course(results).axes
-    assert loss.lines[0].get_xdata().tolist() == [2.0, 6.0]  # eight steps in two stretches
+    assert loss.lines[0].get_xdata().tolist() == [25.0, 75.0]  # two stretches
     assert loss.lines[0].get_ydata().tolist() == [3.0, 2.0]
     assert norm.lines[0].get_ydata().tolist() == [1.0, 1.5]
     assert [line.get_label() for line in loss.lines] == [

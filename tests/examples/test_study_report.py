@@ -85,6 +85,7 @@ def test_runs_that_are_not_finite_are_counted_and_spoil_no_number(written):
     )
     assert row(table, "1 fusion layer")[:3] == ["1.8", "2.000 (n = 1)", "1 of 2"]
     assert row(table, "GASM-CAST, bfloat16")[2] == "0 of 2"
+    assert "Of the 22 runs of this version with a course" in table  # no probe has one
     assert "1 had a loss or gradient that is not finite" in table
 
 
@@ -105,6 +106,30 @@ def test_probes_that_come_in_pairs_are_subtracted(written):
     assert row(table, "question") == ["before", "after", "accuracy", "after − before"]
     assert row(table, "object") == ["51.5 ± 6.4", "61.5 ± 6.4", "–", "**+10.0 ± 0.0**"]
     assert row(table, "order") == ["–", "–", "40.0 ± 0.0", "–"]
+
+
+def test_it_says_how_often_the_best_rate_was_at_the_end_of_what_was_tried(written):
+    assert "on validation clips. MFLOPs" in written(study())  # no tuning: nothing is said
+    tuned = [
+        line("tuning", "gasm_cast", 0, validation=found(50.0)) | {"learning_rate": rate}
+        for rate in (0.001, 0.002, 0.0005)
+    ]
+    text = section(written([*study(), *tuned]), "Variants")
+    assert "of 0.0005, 0.001, 0.002 (the lowest for 0 of 4, the highest for 0)" in text
+    text = section(written([*study(), *tuned[:2]]), "Variants")
+    assert "of 0.001, 0.002 (the lowest for 4 of 4, the highest for 0)" in text
+
+
+def test_a_run_that_is_there_twice_counts_once_and_the_later_one(written):
+    once, later = study(), compared("gasm_cast", 1, 71.0)
+    text = written([*once, *once, later])
+    assert row(section(text, "Variants"), "GASM-CAST", "0.001")[1].startswith("66.5 ± ")
+    assert "All 7 runs" in text
+    assert "(n = 2)" not in text
+
+
+def test_of_clips_backwards_it_says_which_are_not_of_the_opposite_class(written):
+    assert "2 of the 22 actions" in section(written(study()), "Changed clips")
 
 
 def test_every_version_is_there_the_newest_first(written):
