@@ -11,9 +11,8 @@ import torch
 
 from examples.running import EXAMPLES, QUICK_STUDY, run
 
-sys.path.append(
-    str(EXAMPLES)
-)  # where the parts of the study are; last, for scripts have short names
+# Where the parts of the study are; last, for scripts have short names.
+sys.path.append(str(EXAMPLES))
 
 
 @pytest.fixture(scope="module", autouse=True)

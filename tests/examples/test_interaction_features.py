@@ -37,6 +37,20 @@ def test_what_is_there_is_not_made_again(output):
     assert weights.stat().st_mtime_ns == before
 
 
+def test_extractors_that_are_half_saved_are_made_again(tmp_path, example, monkeypatch):
+    monkeypatch.setattr(example, "write_interactions", lambda *_, **__: {})
+    trained = []
+    for name in ("train_semantic", "train_motion"):
+        monkeypatch.setattr(example, name, lambda *_: trained.append(True))
+    folder = tmp_path / "extractors"
+    for left in ("model.safetensors", "config.json"):
+        example.main(tmp_path)
+        (folder / left).rename(tmp_path / left)
+    example.main(tmp_path)
+    example.main(tmp_path)
+    assert len(trained) == 2 * 3
+
+
 def test_the_motion_extractor_sees_grey(output, example):
     model = example.TemporalCrossAttentionModel.from_pretrained(output / "extractors")
     torch.manual_seed(0)

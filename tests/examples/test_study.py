@@ -1,7 +1,9 @@
 import json
+import re
 
 import pytest
 import torch
+from filelock import FileLock
 from interaction_study.measures import measures
 from interaction_study.plan import opposite_classes
 
@@ -60,6 +62,27 @@ def test_a_variant_that_is_not_there_is_named(folder):
     printed = run(SCRIPT.name, "--variants=[gasm]", "--quick=true", cwd=folder, status=1).stderr
     assert "variants must be of gasm_cast, " in printed
     assert "got ['gasm']" in printed
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--variants=[]", "variants must be of gasm_cast, .*got \\[\\]"),
+        ("--processes=0", "processes must be at least 1, got 0"),
+        ("--fights=nowhere", "fights must be a folder .*got nowhere"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, option, message):
+    printed = run(SCRIPT.name, option, "--output=it", cwd=tmp_path, status=1).stderr
+    assert re.search(message, printed)
+    assert not any(tmp_path.iterdir())
+
+
+def test_two_studies_do_not_share_a_folder(tmp_path):
+    with FileLock(tmp_path / "study.lock"):
+        printed = run(SCRIPT.name, f"--output={tmp_path}", "--quick=true", status=1).stderr
+    assert "another study is at work in" in printed
+    assert [file.name for file in tmp_path.iterdir()] in ([], ["study.lock"])
 
 
 def test_every_class_has_an_opposite():
