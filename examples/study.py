@@ -110,7 +110,7 @@ def study(
         execute(workers, work, file, plan.tuning(), "tuning")
         rates = choose_rates(file.select("tuning"))
         execute(workers, work, file, plan.comparison(rates), "comparing")
-        execute(workers, work, file, plan.further(rates), "shares, bf16")
+        execute(workers, work, file, plan.further(rates), "shares, bf16, longer")
         probes = plan.probes(rates)
         if probes:
             write_labels(

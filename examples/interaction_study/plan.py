@@ -22,6 +22,8 @@ from interaction_study.variants import REFERENCE, VARIANTS
 
 MAIN = ("gasm_cast", "without_graphs", "cross_attention")
 """The variants that matter: they are trained on shares and tried on corrupted clips, too."""
+LONGER = 3
+"""Times the steps of the budget, in the part that asks what is left of a difference then."""
 HELD_OUT = ("test", "combinations")
 
 
@@ -40,7 +42,7 @@ class Plan:
     """
 
     variants: tuple[str, ...] = tuple(VARIANTS)
-    learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
+    learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
     tuning_seed: int = 0
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     shares: tuple[float, ...] = (0.1, 0.3)
@@ -64,7 +66,7 @@ class Plan:
         ]
 
     def further(self, rates: dict[str, float]) -> list[Run]:
-        """Shares of the training clips, and arithmetic in bfloat16."""
+        """Shares of the training clips, arithmetic in bfloat16, and more steps."""
         main = [name for name in MAIN if name in self.variants]
         return [
             *(
@@ -74,6 +76,7 @@ class Plan:
                 for name in main
             ),
             *(Run("bf16", main[0], rates[main[0]], seed) for seed in self.seeds if main),
+            *(Run("longer", name, rates[name], seed) for seed in self.seeds for name in main),
         ]
 
     def probes(self, rates: dict[str, float]) -> list[Run]:
@@ -129,6 +132,8 @@ def on_interactions(run: Run, budget: Budget, output: Path) -> dict[str, Any]:
     scale = scale_of(clean / "train")
     if run.part == "bf16":
         budget = replace(budget, precision="bf16-mixed")
+    if run.part == "longer":
+        budget = replace(budget, steps=LONGER * budget.steps)
     training = variant.feed(scale(load(clean / "train")))
     if run.share < 1:
         training = training.share(run.share, run.seed)

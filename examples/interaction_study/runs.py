@@ -13,8 +13,8 @@ class Run(NamedTuple):
     """What tells one run from another.
 
     Attributes:
-        part: Of the study: ``"tuning"``, ``"comparison"``, ``"share"``, ``"bf16"``, ``"probe"``,
-            ``"fights"`` or ``"cost"``.
+        part: Of the study: ``"tuning"``, ``"comparison"``, ``"share"``, ``"bf16"``, ``"longer"``,
+            ``"probe"``, ``"fights"`` or ``"cost"``.
         variant: Name in :data:`interaction_study.variants.VARIANTS`.
         learning_rate: Peak learning rate.
         seed: Of weights, order of the clips, and dropping.

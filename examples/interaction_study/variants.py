@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 
 from gasmcast import TemporalCrossAttentionModel, build_graph
 from gasmcast.graphs import Pairs, Quantile, Rule, TargetDegree
-from gasmcast.nn import MultiHeadAttention
+from gasmcast.nn.position_encoding import FourierPositionEncoding
 from interaction_study.features import Features
 
 HEAD = {"num_heads": 4, "bottleneck_dim": 64, "dropout": 0.1, "drop_path": 0.1}
@@ -85,35 +85,40 @@ class NoGraph(nn.Module):
 class SelfAttention(nn.Module):
     """What graph attention is without a graph: every token attends to every other.
 
-    Pre-norm and residual like :class:`gasmcast.nn.GraphAttentionLayer`, with a learned vector for
-    each place, for nothing else tells where a token is.
+    Pre-norm and residual like :class:`gasmcast.nn.GraphAttentionLayer`, with its dropout. Where a
+    token is, the position encoding of the fusion layers tells.
     """
 
-    def __init__(self, dim: int, num_heads: int, count: int):
+    def __init__(self, dim: int, position_dim: int):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.place = nn.Parameter(0.02 * torch.randn(count, dim))
-        self.attention = MultiHeadAttention(dim, num_heads)
+        self.position = FourierPositionEncoding(position_dim, dim)
+        self.attention = nn.MultiheadAttention(
+            dim, HEAD["num_heads"], dropout=HEAD["dropout"], batch_first=True
+        )
 
-    def forward(self, features: Tensor, *_: Any, **__: Any) -> Tensor:
+    def forward(self, features: Tensor, positions: Tensor, *_: Any, **__: Any) -> Tensor:
         """Refine [B, N, D]."""
-        tokens = self.norm(features) + self.place
-        return features + self.attention(tokens, tokens)
+        tokens = self.norm(features) + self.position(positions)
+        return features + self.attention(tokens, tokens, tokens, need_weights=False)[0]
 
 
 @dataclass(frozen=True, repr=False)
 class SameDegree(Rule):
-    """As many sources for each target as it has in another graph, drawn at random once for all."""
+    """As many sources for each target as it has in another graph, by a random order of the others.
+
+    Attributes:
+        degree: Sources of each node, [sum N].
+        rank: For each target, the place of each source in its order, [N, N]; itself comes last.
+    """
 
     degree: Tensor
+    rank: Tensor
 
     def holds(self, pairs: Pairs) -> Tensor:
-        """Of a fixed random order of the other nodes, the first ones."""
-        count = pairs.clips.num_nodes
-        order = torch.rand(count, count, generator=torch.Generator().manual_seed(0))
-        rank = order.fill_diagonal_(2).argsort(dim=1).argsort(dim=1)
+        """Of the random order, the first ones."""
         wanted, _ = pairs.of_nodes(self.degree)
-        return rank[pairs.rows.start : pairs.rows.stop] < wanted
+        return self.rank[pairs.rows.start : pairs.rows.stop] < wanted
 
 
 def without_graphs(model: TemporalCrossAttentionModel) -> None:
@@ -124,25 +129,32 @@ def without_graphs(model: TemporalCrossAttentionModel) -> None:
 
 def with_self_attention(model: TemporalCrossAttentionModel) -> None:
     """GATv2 on the graph replaced by self-attention over all tokens."""
-    for name, extractor in (
-        ("semantic_graph", model.semantic_extractor),
-        ("motion_graph", model.motion_extractor),
-    ):
-        rows, columns = extractor.grid_size
-        attention = SelfAttention(extractor.feature_dim, HEAD["num_heads"], rows * columns)
-        setattr(model.gasm_cast, name, attention)
+    head = model.gasm_cast
+    head.semantic_graph = SelfAttention(model.semantic_extractor.feature_dim, position_dim=2)
+    head.motion_graph = SelfAttention(model.motion_extractor.feature_dim, position_dim=1)
 
 
 def with_random_edges(model: TemporalCrossAttentionModel) -> None:
-    """Every node hears of as many others as in its graph, but of random ones."""
-    for graph in (model.gasm_cast.semantic_graph, model.gasm_cast.motion_graph):
-        graph.build_graph = partial(_random_graph, graph.build_graph)
+    """Every node hears of as many others as in its graph, but of random ones, the same ever after.
+
+    They are drawn as the weights are: each seed has its own.
+    """
+    for graph, extractor in (
+        (model.gasm_cast.semantic_graph, model.semantic_extractor),
+        (model.gasm_cast.motion_graph, model.motion_extractor),
+    ):
+        rows, columns = extractor.grid_size
+        order = torch.rand(rows * columns, rows * columns).fill_diagonal_(2)
+        rank = order.argsort(dim=1).argsort(dim=1)
+        graph.build_graph = partial(_random_graph, graph.build_graph, rank)
 
 
-def _random_graph(build: Callable[..., Batch], positions: Tensor, **given: Any) -> Batch:
+def _random_graph(
+    build: Callable[..., Batch], rank: Tensor, positions: Tensor, **given: Any
+) -> Batch:
     edge_index = build(positions, **given, edge_attr=False).edge_index
     degree = edge_index[1].bincount() - 1  # the self-loop stays
-    return build_graph(SameDegree(degree), positions, **given)
+    return build_graph(SameDegree(degree, rank), positions, **given)
 
 
 def keep_layers(count: int, model: TemporalCrossAttentionModel) -> None:

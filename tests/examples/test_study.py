@@ -22,7 +22,11 @@ def folder(quick_study):
 def trained(folder):
     """The lines of runs that are trained and measured alike."""
     lines = map(json.loads, (folder / "it/study_runs.jsonl").read_text().splitlines())
-    return [line for line in lines if line["part"] in ("tuning", "comparison", "share", "bf16")]
+    return [
+        line
+        for line in lines
+        if line["part"] in ("tuning", "comparison", "share", "bf16", "longer")
+    ]
 
 
 def test_the_held_out_clips_are_looked_at_in_the_comparison_only(folder):
@@ -36,7 +40,8 @@ def test_the_held_out_clips_are_looked_at_in_the_comparison_only(folder):
 
 def test_every_run_says_what_became_of_it(folder):
     for line in trained(folder):
-        assert len(line["loss"]) == len(line["gradient_norm"]) == 4  # two batches, twice
+        steps = 12 if line["part"] == "longer" else 4  # two batches, twice
+        assert len(line["loss"]) == len(line["gradient_norm"]) == steps
         assert all(0 < value < 10 for value in line["loss"])
         assert line["largest_gradient_norm"] >= max(line["gradient_norm"]) - 1e-3
         for part in ("validation", "test", "combinations"):
