@@ -11,6 +11,7 @@ from statistics import fmean
 from gasmcast.datasets.interactions import ACTIONS
 from interaction_study.corruption import CORRUPTIONS
 from interaction_study.markdown import NOTHING, difference, mean, table
+from interaction_study.plan import LONGER
 from interaction_study.results import Line, Results, described, pair
 from interaction_study.statistics import Interval, mean_interval
 from interaction_study.variants import REFERENCE
@@ -47,7 +48,7 @@ def _version(results: Results) -> Iterator[str]:
     )
     titled: dict[str, Callable[[Results], str]] = {
         "Variants": variants,
-        "Share of the training clips": shares,
+        "Share of the training clips, and more steps": shares,
         "Changed clips": corruption,
         "Calibration and opposites": calibration,
         "Stability of training": stability,
@@ -120,18 +121,18 @@ def variants(results: Results) -> str:
 
 
 def shares(results: Results) -> str:
-    """Accuracy against the share of training clips."""
+    """Accuracy against the share of training clips, and with more steps on all of them."""
     names = results.variants("share")
-    found = sorted({line["share"] for line in results.select("share")})
+    parts = [("share", share) for share in sorted({s["share"] for s in results.select("share")})]
+    parts += [(part, 1.0) for part in ("comparison", "longer") if results.select(part)]
     most = results.seeds("comparison") or results.seeds("share")
     rows = []
     for split in ("test", "combinations"):
-        for share in (*found, 1.0):
-            part = "comparison" if share == 1 else "share"
+        for part, share in parts:
             rows.append(
                 [
                     split,
-                    f"{100 * share:g} %",
+                    f"{100 * share:g} %" + (f", {LONGER} x steps" if part == "longer" else ""),
                     *(mean(results.mean(part, name, split, share=share), most) for name in names),
                     *(
                         difference(results.difference(part, name, split, share=share), most)

@@ -43,6 +43,12 @@ def study(version=1):
         for variant in MAIN
         for seed in (1, 2)
     ]
+    lines += [
+        line("longer", variant, seed, version=version)
+        | {"test": found(70.0 + seed), "combinations": found(65.0 + seed)}
+        for variant in MAIN
+        for seed in (1, 2)
+    ]
     lines += [line("bf16", "gasm_cast", seed, version=version, test=found(61.0)) for seed in (1, 2)]
     lines += [line("cost", variant, 0, version=version) for variant in MAIN]
     clips = {"train_clips": 60, "test_clips": 20}

@@ -59,9 +59,10 @@ def test_groups_follow_each_other_in_the_order_of_the_study(written):
 
 
 def test_shares_end_with_all_training_clips(written):
-    table = section(written(study()), "Share of the training clips")
+    table = section(written(study()), "Share of the training clips, and more steps")
     assert row(table, "test", "10 %")[:2] == ["31.5 ± 6.4"] * 2
     assert row(table, "test", "100 %")[3:] == ["**−3.0 ± 0.0**", "**−5.0 ± 0.0**"]
+    assert row(table, "combinations", "100 %, 3 x steps")[:4] == ["66.5 ± 6.4"] * 3 + ["0.0 ± 0.0"]
 
 
 def test_changed_clips_are_held_against_the_same_clips_as_they_are(written):
@@ -85,7 +86,7 @@ def test_runs_that_are_not_finite_are_counted_and_spoil_no_number(written):
     )
     assert row(table, "1 fusion layer")[:3] == ["1.8", "2.000 (n = 1)", "1 of 2"]
     assert row(table, "GASM-CAST, bfloat16")[2] == "0 of 2"
-    assert "Of the 22 runs of this version with a course" in table  # no probe has one
+    assert "Of the 28 runs of this version with a course" in table  # no probe has one
     assert "1 had a loss or gradient that is not finite" in table
 
 
