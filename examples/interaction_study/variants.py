@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -121,10 +121,12 @@ class SameDegree(Rule):
         return self.rank[pairs.rows.start : pairs.rows.stop] < wanted
 
 
-def without_graphs(model: TemporalCrossAttentionModel) -> None:
-    """Both streams reach the fusion as they come."""
-    model.gasm_cast.semantic_graph = NoGraph()
-    model.gasm_cast.motion_graph = NoGraph()
+def without_graphs(
+    model: TemporalCrossAttentionModel, names: Sequence[str] = ("semantic_graph", "motion_graph")
+) -> None:
+    """Streams reach the fusion as they come: both, or the one whose graph is named."""
+    for name in names:
+        setattr(model.gasm_cast, name, NoGraph())
 
 
 def with_self_attention(model: TemporalCrossAttentionModel) -> None:
@@ -174,6 +176,18 @@ def _bottleneck(width: int, expected: str) -> Variant:
 VARIANTS = {
     "gasm_cast": Variant("graphs", "GASM-CAST", "the best"),
     "without_graphs": Variant("graphs", "without graphs", "3 points less", change=without_graphs),
+    "spatial_graph": Variant(
+        "graphs",
+        "spatial graph alone",
+        "1 point less",
+        change=partial(without_graphs, names=["motion_graph"]),
+    ),
+    "temporal_graph": Variant(
+        "graphs",
+        "temporal graph alone",
+        "2 points less",
+        change=partial(without_graphs, names=["semantic_graph"]),
+    ),
     "grid_only": Variant(
         "graphs", "grid only, no similarity", "1 point less", (("similarity_threshold", 2.0),)
     ),
