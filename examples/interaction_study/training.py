@@ -25,7 +25,7 @@ class Budget:
         precision: As ``lightning.Trainer`` takes it.
     """
 
-    steps: int = 800
+    steps: int = 1600
     batch_size: int = 32
     precision: str = "32-true"
 
