@@ -20,10 +20,11 @@ with training_processes(1) as pool:
 
 
 def test_each_has_one_thread_and_leaves_ctrl_c_to_the_study():
+    before = signal.getsignal(signal.SIGINT)
     with training_processes(1) as pool:
         assert pool.schedule(torch.get_num_threads).result() == 1
         assert pool.schedule(signal.getsignal, (signal.SIGINT,)).result() == signal.SIG_IGN
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_one_that_dies_ends_the_study_with_one_clear_error():
