@@ -75,18 +75,13 @@ class Plan:
                 for share in self.shares
                 for name in main
             ),
-            *(Run("bf16", main[0], rates[main[0]], seed) for seed in self.seeds if main),
+            *self._of_reference("bf16", rates),
             *(Run("longer", name, rates[name], seed) for seed in self.seeds for name in main),
         ]
 
     def probes(self, rates: dict[str, float]) -> list[Run]:
         """What graph attention does to the tokens of GASM-CAST."""
-        return [
-            Run("probe", name, rates[name], seed)
-            for seed in self.seeds
-            for name in self.variants
-            if name == REFERENCE
-        ]
+        return self._of_reference("probe", rates)
 
     def fights(self, rates: dict[str, float]) -> list[Run]:
         """Each variant on each fold, divided anew with each seed."""
@@ -97,6 +92,12 @@ class Plan:
             for name in self.variants
             if name in FIGHT_VARIANTS
         ]
+
+    def _of_reference(self, part: str, rates: dict[str, float]) -> list[Run]:
+        """With each seed; none where it is not among the variants."""
+        if REFERENCE not in self.variants:
+            return []
+        return [Run(part, REFERENCE, rates[REFERENCE], seed) for seed in self.seeds]
 
 
 def choose_rates(tuned: list[dict[str, Any]]) -> dict[str, float]:

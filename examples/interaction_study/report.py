@@ -11,7 +11,7 @@ from statistics import fmean
 from gasmcast.datasets.interactions import ACTIONS
 from interaction_study.corruption import CORRUPTIONS
 from interaction_study.markdown import NOTHING, difference, mean, table
-from interaction_study.plan import LONGER
+from interaction_study.plan import HELD_OUT, LONGER
 from interaction_study.results import Line, Results, described, pair
 from interaction_study.statistics import Interval, mean_interval
 from interaction_study.variants import REFERENCE
@@ -82,7 +82,7 @@ def variants(results: Results) -> str:
             ),
             *(
                 difference(results.difference("comparison", name, split), most)
-                for split in ("test", "combinations")
+                for split in HELD_OUT
             ),
             f"{cost.get('parameters', line['parameters']):,}",
             f"{cost['flops'] / 1e6:.1f}" if cost else NOTHING,
@@ -114,8 +114,8 @@ def variants(results: Results) -> str:
     explained = (
         f"{_seeds(most)}; the learning rate with the best top-1 on validation clips"
         f"{_tried(results, names)}. MFLOPs are those of a forward pass for one clip, time is that "
-        "of a training step in times of GASM-CAST's. Expected was what is written there before the "
-        "first run."
+        "of a training step in times of GASM-CAST's. Expected is what was written there before "
+        "the first run of a variant."
     )
     return f"{table(header, rows, (0, len(header) - 1))}\n\n{explained}"
 
@@ -127,7 +127,7 @@ def shares(results: Results) -> str:
     parts += [(part, 1.0) for part in ("comparison", "longer") if results.select(part)]
     most = results.seeds("comparison") or results.seeds("share")
     rows = []
-    for split in ("test", "combinations"):
+    for split in HELD_OUT:
         for part, share in parts:
             rows.append(
                 [
@@ -195,9 +195,7 @@ def corruption(results: Results) -> str:
 def calibration(results: Results) -> str:
     """Calibration error, and clips taken for their opposite."""
     most = results.seeds("comparison")
-    measured = [
-        (measure, split) for measure in ("ece", "opposite") for split in ("test", "combinations")
-    ]
+    measured = [(measure, split) for measure in ("ece", "opposite") for split in HELD_OUT]
     rows = [
         [
             described(name).text,

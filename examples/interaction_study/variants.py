@@ -27,7 +27,7 @@ class Variant:
     Attributes:
         group: What it is about; variants of a group are shown together.
         text: What it is, in the table.
-        expected: What it was expected to do, as written down before the first run.
+        expected: What it was expected to do, as written down before its first run.
         head: Arguments of the model that differ from :data:`HEAD`.
         change: Changes the built model where no argument does.
         streams: What it gets as its semantic and as its motion stream.
