@@ -37,7 +37,7 @@ from interaction_study.processes import training_processes
 from interaction_study.report import write_report
 from interaction_study.runs import Run, RunsFile, read_lines
 from interaction_study.training import Budget
-from interaction_study.variants import VARIANTS
+from interaction_study.variants import REFERENCE, VARIANTS
 from jsonargparse import auto_cli
 from pebble import ProcessPool
 from tqdm import tqdm
@@ -100,25 +100,24 @@ def study(
     made_with = {
         "version": DESIGN,
         "benchmark": BENCHMARK,
-        "features": fingerprint(output),
         **asdict(plan.budget),
     }
     docs = Path(__file__).parents[1] / "docs"
-    file = RunsFile(runs or (output if quick else docs) / "study_runs.jsonl", made_with)
+    file = RunsFile(
+        runs or (output if quick else docs) / "study_runs.jsonl", made_with, fingerprint(output)
+    )
     work = partial(carry_out, plan=plan, output=output)
     with training_processes(processes) as workers:
         execute(workers, work, file, plan.tuning(), "tuning")
         rates = choose_rates(file.select("tuning"))
-        execute(workers, work, file, plan.comparison(rates), "comparing")
-        execute(workers, work, file, plan.further(rates), "shares, bf16, longer")
-        probes = plan.probes(rates)
-        if probes:
+        if REFERENCE in plan.variants:
             write_labels(
                 output,
                 dict.fromkeys(SPLITS, 1) if quick else SPLITS,
                 lambda label, clips: workers.map(label, clips).result(),
             )
-            execute(workers, work, file, probes, "probes")
+        for seed in plan.seeds:
+            execute(workers, work, file, plan.of_seed(seed, rates), f"seed {seed}")
         if fights is not None:
             execute(workers, work, file, plan.fights(rates), "fights")
         add_costs(workers, file, plan, output, rounds=2 if quick else 30)
@@ -151,7 +150,7 @@ def prepare(plan: Plan, output: Path, processes: int, quick: bool) -> None:
 
 
 def fingerprint(output: Path) -> str:
-    """Of the extractors: runs on other features cannot be compared."""
+    """Of the extractors: runs on the features of others cannot be held against each other."""
     model = TemporalCrossAttentionModel.from_pretrained(output / "extractors")
     extractors = (model.semantic_extractor, model.motion_extractor)
     return "-".join(extractor.fingerprint()["weights"] for extractor in extractors)
@@ -161,12 +160,12 @@ def execute(
     workers: ProcessPool,
     work: Callable[[Run], dict[str, Any]],
     file: RunsFile,
-    planned: list[Run],
+    stage: list[Run],
     name: str,
 ) -> None:
-    """Make the runs that are not in the file yet; the first that fails ends the study."""
-    missing = [run for run in planned if run not in file.found]
-    bar = tqdm(total=len(planned), initial=len(planned) - len(missing), desc=name, unit="run")
+    """Make the runs of a stage that have to be made; the first that fails ends the study."""
+    missing = file.missing(stage)
+    bar = tqdm(total=len(stage), initial=len(stage) - len(missing), desc=name, unit="run")
     begun = {workers.schedule(work, (run,)): run for run in missing}
     with bar:
         for done in as_completed(begun):

@@ -57,31 +57,21 @@ class Plan:
             for name in self.variants
         ]
 
-    def comparison(self, rates: dict[str, float]) -> list[Run]:
-        """Each variant with each seed; seed by seed, so that a part of them can be compared."""
-        return [
-            Run("comparison", name, rates[name], seed)
-            for seed in self.seeds
-            for name in self.variants
-        ]
-
-    def further(self, rates: dict[str, float]) -> list[Run]:
-        """Shares of the training clips, arithmetic in bfloat16, and more steps."""
+    def of_seed(self, seed: int, rates: dict[str, float]) -> list[Run]:
+        """Each variant; shares of the training clips; bfloat16; more steps; and the probes."""
         main = [name for name in MAIN if name in self.variants]
+        reference = [name for name in (REFERENCE,) if name in self.variants]
         return [
+            *(Run("comparison", name, rates[name], seed) for name in self.variants),
             *(
                 Run("share", name, rates[name], seed, share)
-                for seed in self.seeds
                 for share in self.shares
                 for name in main
             ),
-            *self._of_reference("bf16", rates),
-            *(Run("longer", name, rates[name], seed) for seed in self.seeds for name in main),
+            *(Run("bf16", name, rates[name], seed) for name in reference),
+            *(Run("longer", name, rates[name], seed) for name in main),
+            *(Run("probe", name, rates[name], seed) for name in reference),
         ]
-
-    def probes(self, rates: dict[str, float]) -> list[Run]:
-        """What graph attention does to the tokens of GASM-CAST."""
-        return self._of_reference("probe", rates)
 
     def fights(self, rates: dict[str, float]) -> list[Run]:
         """Each variant on each fold, divided anew with each seed."""
@@ -92,12 +82,6 @@ class Plan:
             for name in self.variants
             if name in FIGHT_VARIANTS
         ]
-
-    def _of_reference(self, part: str, rates: dict[str, float]) -> list[Run]:
-        """With each seed; none where it is not among the variants."""
-        if REFERENCE not in self.variants:
-            return []
-        return [Run(part, REFERENCE, rates[REFERENCE], seed) for seed in self.seeds]
 
 
 def choose_rates(tuned: list[dict[str, Any]]) -> dict[str, float]:

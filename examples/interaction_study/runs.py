@@ -38,17 +38,20 @@ class RunsFile:
 
     Args:
         path: The file; made with the first run.
-        made_with: What all runs of one version share (version of the design, budget, fingerprint of
-            the features). Runs made with something else stay in the file and are not taken for runs
-            of this one; the same version made with something else is refused.
+        made_with: What all runs of one version share (version of the design, budget). Runs made
+            with something else stay in the file and are not taken for runs of this one; the same
+            version made with something else is refused.
+        features: Fingerprint of the features at hand. They may be others than those of runs in the
+            file: see :meth:`missing`.
 
     Raises:
         ValueError: A line that is no run; runs of this version that were made with something else.
     """
 
-    def __init__(self, path: Path, made_with: dict[str, Any]):
+    def __init__(self, path: Path, made_with: dict[str, Any], features: str):
         self.path = path
         self.made_with = made_with
+        self.features = features
         self.found: dict[Run, dict[str, Any]] = {}
         for line in read_lines(path):
             if line["version"] != made_with["version"]:
@@ -63,9 +66,20 @@ class RunsFile:
         if path.exists():
             _end_after_a_line(path)
 
+    def missing(self, stage: list[Run]) -> list[Run]:
+        """Those of the runs of a stage that have to be made.
+
+        Runs that are held against each other have to be on the same features. If a stage was left
+        half done and the features at hand are others, it is made as a whole; of two lines of the
+        same run the later counts.
+        """
+        if all(run in self.found for run in stage):
+            return []
+        return [run for run in stage if self.found.get(run, {}).get("features") != self.features]
+
     def add(self, run: Run, measured: dict[str, Any]) -> None:
         """Write a run, so that it is on the disk when this returns."""
-        line = {**self.made_with, **run._asdict(), **measured}
+        line = {**self.made_with, "features": self.features, **run._asdict(), **measured}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")

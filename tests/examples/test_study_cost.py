@@ -111,11 +111,11 @@ def test_times_are_medians_of_rounds_after_the_first(monkeypatch):
 
 def test_the_study_measures_what_its_file_does_not_have(stored, example):
     output, _ = stored
-    file = RunsFile(output / "runs.jsonl", {"version": 1})
+    file = RunsFile(output / "runs.jsonl", {"version": 1}, "abc")
     with ThreadPool(1) as worker:
         for names in (["late_fusion"], ["gasm_cast", "late_fusion"]):
             example.add_costs(worker, file, Plan(variants=tuple(names)), output, rounds=1)
-    lines = RunsFile(file.path, {"version": 1}).select("cost")
+    lines = RunsFile(file.path, {"version": 1}, "abc").select("cost")
     assert [line["variant"] for line in lines] == ["late_fusion", "gasm_cast"]
     assert Run("cost", "gasm_cast", 0.0, 0) in file.found
     assert len(file.path.read_text().splitlines()) == 2
