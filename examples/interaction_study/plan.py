@@ -60,7 +60,7 @@ class Plan:
     def of_seed(self, seed: int, rates: dict[str, float]) -> list[Run]:
         """Each variant; shares of the training clips; bfloat16; more steps; and the probes."""
         main = [name for name in MAIN if name in self.variants]
-        reference = [name for name in (REFERENCE,) if name in self.variants]
+        reference = [REFERENCE] if REFERENCE in self.variants else []
         return [
             *(Run("comparison", name, rates[name], seed) for name in self.variants),
             *(
