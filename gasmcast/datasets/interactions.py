@@ -108,9 +108,10 @@ _TEXTURES = {
     "test": ("brushed",),
 }
 _KEPT_BACK = 2  # of the outlines of train, so many do an action in combinations alone
-# Goes up when the same arguments give other pictures, so that no folder mixes two versions.
-VERSION = 1
-"""Of the pictures; figures measured on two versions cannot be compared."""
+# Goes up when the same arguments give other pictures, so that no folder mixes two versions, and when
+# the benchmark has another number of them.
+VERSION = 2
+"""Of the benchmark; figures measured on two versions cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def write_interactions(
     root: str | os.PathLike[str],
     *,
     clips_per_class: Mapping[str, int] = MappingProxyType(
-        {"train": 48, "validation": 12, "test": 24, "combinations": 24}
+        {"train": 48, "validation": 36, "test": 48, "combinations": 48}
     ),
     num_frames: int = 24,
     size: int = 96,
