@@ -155,8 +155,9 @@ def write_set(
         for clip in _with_progress(clips, len(clips), progress):
             write(clip)
     else:
-        # Not forked: torch's threads may be at work.
-        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        # Not forked: torch's threads may be at work. More than one each would wait for each other.
+        one_thread = (torch.set_num_threads, (1,))
+        with ProcessPoolExecutor(processes, get_context("spawn"), *one_thread) as pool:
             written = pool.map(write, clips, chunksize=8)
             for _ in _with_progress(written, len(clips), progress):
                 pass

@@ -108,8 +108,8 @@ _TEXTURES = {
     "test": ("brushed",),
 }
 _KEPT_BACK = 2  # of the outlines of train, so many do an action in combinations alone
-# Goes up when the same arguments give other pictures, so that no folder mixes two versions, and when
-# the benchmark has another number of them.
+# Goes up when the same arguments give other pictures, so that no folder mixes two versions, and
+# when the benchmark has another number of them.
 VERSION = 2
 """Of the benchmark; figures measured on two versions cannot be compared."""
 

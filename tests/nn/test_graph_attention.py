@@ -27,6 +27,7 @@ def test_three_nodes_by_hand():
         conv.lin_r.bias.zero_()
         conv.att.copy_(torch.tensor([[[1.0, 1.0]]]))
         conv.bias.copy_(torch.tensor([0.5, 0.0]))
+        layer.scale.copy_(torch.tensor([2.0, 0.5]))
     x = torch.tensor([[1.0, 0.0], [0.0, -2.0], [3.0, 1.0]], dtype=torch.float64)
     edge_index = torch.tensor([[0, 1, 1, 2], [0, 0, 1, 2]])
     out, weights = layer(x, edge_index, return_attention=True)
@@ -35,8 +36,8 @@ def test_three_nodes_by_hand():
     torch.testing.assert_close(
         weights.flatten(), torch.tensor([own, 1 - own, 1, 1], dtype=torch.float64)
     )
-    # residual + attention-weighted rows + bias; nodes 1 and 2 hear only themselves
-    expected = [[1 + own + 0.5, -2 * (1 - own)], [0.5, -4.0], [6.5, 2.0]]
+    # residual + scale * (attention-weighted rows + bias); nodes 1 and 2 hear only themselves
+    expected = [[1 + 2 * (own + 0.5), -(1 - own)], [1.0, -3.0], [10.0, 1.5]]
     torch.testing.assert_close(out, torch.tensor(expected, dtype=torch.float64))
 
 
@@ -46,8 +47,8 @@ def test_equals_pyg_after_the_norm():
     reference.load_state_dict(layer.attention.state_dict())
     graph = build_spatial_graph(generate_spatial_positions(3), features=torch.randn(9, 12))
     out = layer(graph.x, graph.edge_index, graph.edge_attr)
-    expected = graph.x + reference(layer.norm(graph.x), graph.edge_index, graph.edge_attr)
-    torch.testing.assert_close(out, expected)
+    update = reference(layer.norm(graph.x), graph.edge_index, graph.edge_attr)
+    torch.testing.assert_close(out, graph.x + 0.1 * update)
 
 
 def test_attention_sums_to_one_over_incoming_edges():
