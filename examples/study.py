@@ -3,7 +3,7 @@
     pip install -e ".[study]"
     python examples/study.py
 
-makes the benchmark and its features (docs/interactions.md), tries four learning rates for each
+makes the benchmark and its features (docs/interactions.md), tries three learning rates for each
 variant on validation clips, trains each variant with five seeds and looks at the held-out clips.
 Linear probes ask what graph attention adds to the tokens. With --fights, a folder of real clips,
 the variants are cross-validated on these as well. Every run is a line in docs/study_runs.jsonl.
@@ -45,7 +45,7 @@ from tqdm import tqdm
 from gasmcast import TemporalCrossAttentionModel
 from gasmcast.datasets.interactions import VERSION as BENCHMARK
 
-DESIGN = 2
+DESIGN = 3
 """Version of the design: the held-out clips are read once for each."""
 
 

@@ -42,7 +42,7 @@ class Plan:
     """
 
     variants: tuple[str, ...] = tuple(VARIANTS)
-    learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
+    learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     tuning_seed: int = 0
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     shares: tuple[float, ...] = (0.1, 0.3)

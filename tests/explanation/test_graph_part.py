@@ -30,6 +30,8 @@ def made(**options):
     for layer in model.gasm_cast.fusion_layers:  # fresh, they are the identity
         torch.nn.init.normal_(layer.sem_expand.weight, std=0.3)
         torch.nn.init.normal_(layer.mot_expand.weight, std=0.3)
+    for graph in (model.gasm_cast.semantic_graph, model.gasm_cast.motion_graph):
+        torch.nn.init.ones_(graph.graph_attention.scale)  # fresh, it is close to the identity
     return model.train()
 
 
