@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from gasmcast import TemporalCrossAttentionModel, build_graph
 from gasmcast.graphs import Pairs, Quantile, Rule, TargetDegree
+from gasmcast.nn.graph_attention import INITIAL_SCALE
 from gasmcast.nn.position_encoding import FourierPositionEncoding
 from interaction_study.features import Features
 
@@ -85,8 +87,8 @@ class NoGraph(nn.Module):
 class SelfAttention(nn.Module):
     """What graph attention is without a graph: every token attends to every other.
 
-    Pre-norm and residual like :class:`gasmcast.nn.GraphAttentionLayer`, with its dropout. Where a
-    token is, the position encoding of the fusion layers tells.
+    Pre-norm and residual like :class:`gasmcast.nn.GraphAttentionLayer`, with its dropout and its
+    LayerScale. Where a token is, the position encoding of the fusion layers tells.
     """
 
     def __init__(self, dim: int, position_dim: int):
@@ -96,11 +98,12 @@ class SelfAttention(nn.Module):
         self.attention = nn.MultiheadAttention(
             dim, HEAD["num_heads"], dropout=HEAD["dropout"], batch_first=True
         )
+        self.scale = LayerScale(dim, INITIAL_SCALE)
 
     def forward(self, features: Tensor, positions: Tensor, *_: Any, **__: Any) -> Tensor:
         """Refine [B, N, D]."""
         tokens = self.norm(features) + self.position(positions)
-        return features + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return features + self.scale(self.attention(tokens, tokens, tokens, need_weights=False)[0])
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,6 +162,22 @@ def _random_graph(
     return build_graph(SameDegree(degree, rank), positions, **given)
 
 
+def without_layer_scale(model: TemporalCrossAttentionModel) -> None:
+    """Graph attention adds to the features what it finds, and not a learned share of it."""
+    for graph in (model.gasm_cast.semantic_graph, model.gasm_cast.motion_graph):
+        del graph.graph_attention.scale
+        graph.graph_attention.scale = 1.0
+
+
+def cross_attention_with_layer_scale(model: TemporalCrossAttentionModel) -> None:
+    """No graphs, and cross-attention with what graph attention has."""
+    without_graphs(model)
+    for layer in model.gasm_cast.fusion_layers:
+        for attention in (layer.sem_attention, layer.mot_attention):
+            scale = LayerScale(attention.output.out_features, INITIAL_SCALE)
+            attention.output = nn.Sequential(attention.output, scale)
+
+
 def keep_layers(count: int, model: TemporalCrossAttentionModel) -> None:
     """Only the first fusion layers."""
     for name in ("layer2_pattern", "layer3_action")[count - 1 :]:
@@ -206,12 +225,22 @@ VARIANTS = {
     "random_edges": Variant(
         "graphs", "random edges of the same degree", "2 points less", change=with_random_edges
     ),
+    "no_layer_scale": Variant(
+        "graphs", "graph attention without LayerScale", "1 point less", change=without_layer_scale
+    ),
     "cross_attention": Variant(
         "fusion",
         "simple cross-attention: no graphs, no bottleneck",
         "3 to 5 points less",
         (("fusion", "cross_attention"),),
         without_graphs,
+    ),
+    "cross_attention_layer_scale": Variant(
+        "fusion",
+        "simple cross-attention with LayerScale",
+        "3 points less",
+        (("fusion", "cross_attention"),),
+        cross_attention_with_layer_scale,
     ),
     "graphs_cross_attention": Variant(
         "fusion",
