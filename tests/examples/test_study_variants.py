@@ -96,6 +96,21 @@ def test_layers_are_left_out_from_the_end(features):
         assert hasattr(head, "layer1_basic")
 
 
+def test_layer_scale_is_taken_from_graphs_and_given_to_cross_attention(features):
+    """Nothing else changes: what a layer adds is ten times as much, or a tenth."""
+    added = {}
+    for name in ("gasm_cast", "no_layer_scale"):
+        graph = VARIANTS[name].build(features, seed=0).eval().gasm_cast.semantic_graph
+        added[name] = graph(features.semantic, _places()) - features.semantic
+    torch.testing.assert_close(added["no_layer_scale"], 10 * added["gasm_cast"])
+    for name in ("cross_attention", "cross_attention_layer_scale"):
+        layer = VARIANTS[name].build(features, seed=0).eval().gasm_cast.layer1_basic
+        added[name] = layer(features.semantic, features.motion)[1] - features.motion
+    torch.testing.assert_close(
+        added["cross_attention_layer_scale"], 0.1 * added["cross_attention"], atol=1e-5, rtol=1e-4
+    )
+
+
 def test_what_a_variant_does_not_name_is_common_to_all(features):
     assert VARIANTS["bottleneck_256"].build(features, 0)._head_config == {
         **VARIANTS["gasm_cast"].build(features, 0)._head_config,
