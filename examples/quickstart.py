@@ -11,9 +11,9 @@ so both streams are needed.
 Printed on a machine with two CPU cores, after 1 min 3 s:
 
     videos      64
-    top-1       98.4%  (chance 12.5%)
+    top-1       100.0%  (chance 12.5%)
     top-5       100.0%  (chance 62.5%)
-    mean class  98.4%
+    mean class  100.0%
 
 Stopped at any moment, the same command goes on after the last whole epoch.
 """
