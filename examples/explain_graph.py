@@ -16,19 +16,19 @@ algorithms:
 Printed with `--algorithm captum --stream temporal --top 2` for the quickstart's model and its test
 clip test_01_00002.mp4:
 
-    moving a checked object from left to right (94%)
+    moving a checked object from left to right (96%)
 
      segment takes from  rule                      similarity     value
-           1 <- 4         similar                        0.852    0.1022
-           0 <- 4         similar                        0.823    0.1019
-    all 48 edges: 0.0314 to 0.1022, mean 0.0675
+           7 <- 4         similar                        0.943    0.0156
+           6 <- 5         similar + window               0.965    0.0155
+    all 56 edges: 0.0064 to 0.0156, mean 0.0121
 
      segment     value
-           7   -0.0735
-           6   -0.0372
-    all 8: -0.0735 to 0.0159, mean -0.0164
+           0   -0.1130
+           5    0.0751
+    all 8: -0.1130 to 0.0751, mean -0.0043
 
-    logit 4.304; without these 2 edges 4.298; without 2 of the other 46, at random, 4.303
+    logit 4.800; without these 2 edges 4.800; without 2 of the other 54, at random, 4.800
 
 docs/explainers.md shows more, and the pictures.
 """
