@@ -21,7 +21,7 @@ if __name__ == "__main__":
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport={"width": 830, "height": 800})
+        page = browser.new_page(viewport={"width": 830, "height": 776})
         page.goto(f"{report.as_uri()}#{state}")
         taken = page.screenshot()
         browser.close()
