@@ -64,6 +64,7 @@ class FeatureStoreWriter:
                     f"{self.folder} holds another store; its manifest and that of this run differ "
                     f"in\n  {differ}\ntake another folder, or the settings of the first run"
                 )
+            self._tidy_finished()
 
     def pending(
         self, worker: int = 0, num_workers: int = 1, *, retry_failed: bool = False
@@ -155,6 +156,18 @@ class FeatureStoreWriter:
                 f"(largest: {tensor.abs().max().item():.3g}); bfloat16 has a wider range"
             )
         return kept
+
+    def _tidy_finished(self) -> None:
+        """Delete what is left of shards whose second writer was killed before it tidied up.
+
+        Nobody is at work at a shard that is there, unless clips failed in it.
+        """
+        there = shard_files(self.folder)
+        for part in leftovers(self.folder / SHARDS, "*.safetensors"):
+            name = ShardName.parse(part.name[1:].rsplit(".", 2)[0])  # .NAME.uuid.part
+            file = None if name is None else there.get(name.shard)
+            if file is not None and not ShardName.parse(file.name).failed:
+                part.unlink(missing_ok=True)
 
     def _tidy(self, shard: int) -> None:
         """Keep one file of a shard, and nothing of writers that were killed at it."""

@@ -234,6 +234,31 @@ def test_what_killed_writers_left_is_tidied_up(tmp_path, store):
     assert files(tmp_path / "new") == files(store)
 
 
+def test_what_is_left_of_a_finished_shard_is_tidied_up_when_it_goes_on(tmp_path):
+    """A writer finishes the shard of one that was killed, and is killed before it tidies up."""
+    writer = FeatureStoreWriter(tmp_path, manifest())
+    write_shard(writer, 0)
+    writer.write(
+        1,
+        {clip: record(manifest().ids.index(clip), manifest()) for clip in writer.clips(1)[1:]},
+        {writer.clips(1)[0]: "no video"},
+    )
+    before = files(tmp_path)
+    (finished, failed) = sorted(tmp_path.glob("shards/*"))
+    part = finished.with_name(f".{finished.name}.0123.part")
+    retried = failed.with_name(f".{failed.name}.4567.part")
+    unknown = finished.with_name(".another.safetensors.89ab.part")
+    for path in (part, retried, unknown):
+        path.write_bytes(b"half")
+    FeatureStoreWriter(tmp_path, manifest())
+    assert not part.exists()
+    assert retried.exists()  # another worker may be at it right now
+    assert unknown.exists()
+    assert files(tmp_path).keys() - before.keys() == {
+        str(path.relative_to(tmp_path)) for path in (retried, unknown)
+    }
+
+
 LARGE = {"semantic": Stream((196, 768)), "motion": Stream((8, 512))}
 
 
