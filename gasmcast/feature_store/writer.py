@@ -85,13 +85,7 @@ class FeatureStoreWriter:
                 f"worker must be between 0 and {num_workers - 1} with {num_workers} workers in "
                 f"all, got {worker}"
             )
-        there = shard_files(self.folder)
-        if retry_failed:
-            there = {
-                shard: file
-                for shard, file in there.items()
-                if not ShardName.parse(file.name).failed
-            }
+        there = self._complete() if retry_failed else shard_files(self.folder)
         own = range(worker, self.manifest.num_shards, num_workers)
         return [shard for shard in own if shard not in there]
 
@@ -162,12 +156,16 @@ class FeatureStoreWriter:
 
         Nobody is at work at a shard that is there, unless clips failed in it.
         """
-        there = shard_files(self.folder)
+        complete = self._complete()
         for part in leftovers(self.folder / SHARDS, "*.safetensors"):
             name = ShardName.parse(part.name[1:].rsplit(".", 2)[0])  # .NAME.uuid.part
-            file = None if name is None else there.get(name.shard)
-            if file is not None and not ShardName.parse(file.name).failed:
+            if name is not None and name.shard in complete:
                 part.unlink(missing_ok=True)
+
+    def _complete(self) -> set[int]:
+        """The shards that are there with features of all their clips."""
+        there = shard_files(self.folder).items()
+        return {shard for shard, file in there if not ShardName.parse(file.name).failed}
 
     def _tidy(self, shard: int) -> None:
         """Keep one file of a shard, and nothing of writers that were killed at it."""
