@@ -16,6 +16,7 @@ the extractors from its beginning).
 At the size of the benchmark it took a quarter of an hour on two cores.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from gasmcast.datasets import (
     render_interaction_masks,
     write_interactions,
 )
-from gasmcast.datasets.interactions import ACTIONS, AGENTS
+from gasmcast.datasets.interactions import ACTIONS, AGENTS, VERSION
 from gasmcast.extraction import extract_features
 
 IMAGE_SIZE = 96
@@ -68,9 +69,24 @@ def main(
     splits = write_interactions(output / "clips", processes=processes, progress=True, **chosen)
 
     # A model is two files, which get their names one after the other.
-    saved = [output / "extractors" / name for name in ("config.json", "model.safetensors")]
+    folder = output / "extractors"
+    saved = [folder / name for name in ("config.json", "model.safetensors")]
+    settings = {
+        "benchmark": VERSION,
+        "seed": seed,
+        "semantic_frames": semantic_frames,
+        "semantic_epochs": semantic_epochs,
+        "motion_steps": motion_steps,
+    }
+    stated = folder / "trained_with.json"
     if all(file.is_file() for file in saved):
-        print(f"2. extractors are there: {output / 'extractors'}")
+        trained_with = json.loads(stated.read_text()) if stated.is_file() else "unknown settings"
+        if trained_with != settings:
+            raise ValueError(
+                f"the extractors in {folder} were trained with {trained_with}, got {settings}: "
+                "delete them with their stores, or give another output"
+            )
+        print(f"2. extractors are there: {folder}")
     else:
         print("2. training the extractors on other labels")
         model = build_model(seed, trainable=True)
@@ -79,10 +95,12 @@ def main(
         see_grey(model.motion_extractor)
         frozen = build_model(seed, trainable=False)
         frozen.load_state_dict(model.state_dict())
-        frozen.save_pretrained(output / "extractors")
+        folder.mkdir(parents=True, exist_ok=True)
+        stated.write_text(json.dumps(settings))
+        frozen.save_pretrained(folder)
 
     print(f"3. extracting features to {output / 'stores'}")
-    model = TemporalCrossAttentionModel.from_pretrained(output / "extractors")
+    model = TemporalCrossAttentionModel.from_pretrained(folder)
     for split in splits:
         videos = read_annotation_list(
             output / "clips" / f"{split}.csv", classes=output / "clips" / "labels.json"

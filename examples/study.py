@@ -6,11 +6,11 @@
 makes the benchmark and its features (docs/interactions.md), tries three learning rates for each
 variant on validation clips, trains each variant with five seeds and looks at the held-out clips.
 Linear probes ask what graph attention adds to the tokens. With --fights, a folder of real clips,
-the variants are cross-validated on these as well. Every run is a line in docs/study_runs.jsonl.
-Stopped at any moment, the same command goes on with the next run. At the end it writes
-docs/study_results.md and docs/images/study_*.png.
+the variants are cross-validated on these as well. Every run is a line in
+runs/study/study_runs.jsonl. Stopped at any moment, the same command goes on with the next run. At
+the end it writes tables (study_results.md) and figures (images/study_*.png) beside that file.
 
-    python examples/study.py --quick true --output runs/quick_study
+    python examples/study.py --quick true
 
 does all of it on a handful of clips in less than five minutes: whether it works, not what comes
 out.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import as_completed
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from filelock import FileLock, Timeout
 from interaction_features import main as make_features
 from interaction_study.corruption import CORRUPTIONS, extract_changed, one_frame
 from interaction_study.cost import measure_cost
-from interaction_study.fights import extract_fights
+from interaction_study.fights import extract_fights, fight_store
 from interaction_study.figure import write_figures
 from interaction_study.plan import HELD_OUT, MAIN, Plan, carry_out, choose_rates
 from interaction_study.probe_labels import SPLITS, write_labels
@@ -44,13 +45,14 @@ from tqdm import tqdm
 
 from gasmcast import TemporalCrossAttentionModel
 from gasmcast.datasets.interactions import VERSION as BENCHMARK
+from gasmcast.feature_store import FeatureStore
 
 DESIGN = 3
 """Version of the design: the held-out clips are read once for each."""
 
 
 def main(
-    output: Path = Path("runs/study"),
+    output: Path | None = None,
     runs: Path | None = None,
     variants: list[str] | None = None,
     fights: Path | None = None,
@@ -60,9 +62,10 @@ def main(
     """Make features, train all variants, write the report.
 
     Args:
-        output: Folder for clips, extractors and stores.
-        runs: The file of runs, beside which tables and figures go; null: docs/study_runs.jsonl, in
-            quick mode a file in ``output``.
+        output: Folder for clips, extractors and stores; null: runs/study, in quick mode
+            runs/quick_study.
+        runs: The file of runs, beside which tables and figures go; what it holds of this version is
+            not made again, whoever made it. Null: study_runs.jsonl in ``output``.
         variants: Names of the variants to compare; null: all.
         fights: Folder of real clips, one of videos for each class (``fight``, ``nofight``); null:
             this part is left out.
@@ -79,33 +82,40 @@ def main(
     plan = Plan(chosen)
     if quick:
         plan = Plan(chosen, (1e-3,), seeds=(1, 2), shares=(0.3,), folds=2, budget=Budget(steps=4))
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(output / "study.lock", timeout=0):
-            study(plan, output, runs, fights, processes, quick)
-    except Timeout:
-        raise ValueError(f"another study is at work in {output}: take another --output") from None
+    output = output or Path("runs/quick_study" if quick else "runs/study")
+    runs = runs or output / "study_runs.jsonl"
+    locks = {output / "study.lock": "--output", runs.with_suffix(".lock"): "--runs"}
+    with ExitStack() as held:
+        for lock, option in locks.items():
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(FileLock(lock, timeout=0))
+            except Timeout:
+                raise ValueError(
+                    f"another study is at work (it holds {lock}): take another {option}"
+                ) from None
+        study(plan, output, runs, fights, processes, quick)
 
 
 def study(
-    plan: Plan, output: Path, runs: Path | None, fights: Path | None, processes: int, quick: bool
+    plan: Plan, output: Path, runs: Path, fights: Path | None, processes: int, quick: bool
 ) -> None:
     """What :func:`main` promises, in a folder that nobody else works in."""
+    made_with = {
+        "version": DESIGN,
+        "benchmark": BENCHMARK,
+        **asdict(plan.budget),
+    }
+    file = RunsFile(runs, made_with)
+    if file.found:
+        print(f"{runs} holds {len(file.found)} runs of this version, which count as they are")
     prepare(plan, output, processes, quick)
     if fights is None:
         print("5. no --fights: the part on real clips is left out")
     else:
         print(f"5. extracting features of {fights} to {output / 'fights'}")
         extract_fights(fights, output, processes - 1)
-    made_with = {
-        "version": DESIGN,
-        "benchmark": BENCHMARK,
-        **asdict(plan.budget),
-    }
-    docs = Path(__file__).parents[1] / "docs"
-    file = RunsFile(
-        runs or (output if quick else docs) / "study_runs.jsonl", made_with, fingerprint(output)
-    )
+    file.features = fingerprint(output)
     work = partial(carry_out, plan=plan, output=output)
     with training_processes(processes) as workers:
         execute(workers, work, file, plan.tuning(), "tuning")
@@ -120,6 +130,7 @@ def study(
             execute(workers, work, file, plan.of_seed(seed, rates), f"seed {seed}")
         if fights is not None:
             execute(workers, work, file, plan.fights(rates), "fights")
+        execute(workers, work, file, plan.beyond(rates), "rates beyond those tried")
         add_costs(workers, file, plan, output, rounds=2 if quick else 30)
     page = file.path.with_name("study_results.md")
     write_report(read_lines(file.path), page)
@@ -147,6 +158,13 @@ def prepare(plan: Plan, output: Path, processes: int, quick: bool) -> None:
     for change, split in changed:
         folder = output / "changed" / change.__name__ / split
         extract_changed(output / "clips", split, folder, model, change, processes - 1)
+    for store in output.glob("**/manifest.json"):
+        failed = FeatureStore(store.parent).failed()
+        if failed and store.parent != fight_store(output):
+            raise ValueError(
+                f"{store.parent} lacks {len(failed)} clips that could not be read, such as "
+                f"{next(iter(failed.items()))}: all of a drawn set are needed"
+            )
 
 
 def fingerprint(output: Path) -> str:

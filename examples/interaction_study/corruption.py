@@ -1,4 +1,4 @@
-"""Clips with something wrong with them, and their features."""
+"""Clips that are corrupted or reordered, and their features."""
 
 import zlib
 from collections.abc import Callable
@@ -15,6 +15,9 @@ from gasmcast import FeatureExtractor, TemporalCrossAttentionModel, read_annotat
 from gasmcast.extraction import extract_features
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
+
+CHANGES = 1
+"""Goes up when a change gives other clips, so that no features of others are taken for its own."""
 
 
 def noise(clip: Tensor, drawn: torch.Generator) -> Tensor:
@@ -81,7 +84,7 @@ class ChangedClips(FeatureExtractor):
 
     def fingerprint(self) -> dict[str, Any]:
         """That of the extractor, and what is changed."""
-        return {**self.extractor.fingerprint(), "change": self.change.__name__}
+        return {**self.extractor.fingerprint(), "change": f"{self.change.__name__} {CHANGES}"}
 
     def _changed(self, clip: Tensor) -> Tensor:
         drawn = torch.Generator().manual_seed(zlib.crc32(clip.contiguous().numpy()))

@@ -37,7 +37,7 @@ def measure_cost(
     Returns:
         By name: ``parameters`` that are trained; ``flops`` of a forward pass in ``eval()`` for one
         clip, the mean over the clips of a step, as :func:`count_flops` counts; ``step_ratio``, the
-        median over the rounds of the time of a step in times of GASM-CAST's; ``step_milliseconds``,
+        median over the rounds of the time of a step relative to GASM-CAST's; ``step_milliseconds``,
         the median time of a step.
     """
     batches = {

@@ -85,7 +85,10 @@ class Features(Dataset):
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean and deviation of each channel over the training clips: a network learns faster so."""
+    """Mean and standard deviation of each channel over the training clips.
+
+    A network learns faster from features that are scaled by them.
+    """
 
     semantic: tuple[Tensor, Tensor]
     motion: tuple[Tensor, Tensor]
@@ -97,7 +100,7 @@ class Scale:
         return cls(*((x.mean(dim=0), x.std(dim=0).clamp_min(1e-6)) for x in tokens))
 
     def __call__(self, features: Features) -> Features:
-        """Each channel with mean 0 and deviation 1 (over the training clips)."""
+        """Each channel with mean 0 and standard deviation 1 (over the training clips)."""
         scaled = (
             (tokens - mean) / deviation
             for tokens, (mean, deviation) in (

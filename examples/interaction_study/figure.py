@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from interaction_study.corruption import CORRUPTIONS
 from interaction_study.markdown import difference
-from interaction_study.results import Line, Results, described
+from interaction_study.results import Line, Results, described, finite
 from interaction_study.statistics import Interval
 from interaction_study.variants import REFERENCE
 
@@ -96,7 +96,7 @@ def differences(results: Results) -> Figure | None:
         )
     figure.supxlabel(
         "points of top-1 above GASM-CAST, paired by seed, with 95 % interval "
-        "(filled: clear of zero; cut where it leaves the figure)",
+        "(filled: excludes zero; cut where it leaves the figure)",
         fontsize="medium",
     )
     return figure
@@ -135,14 +135,14 @@ def shares(results: Results) -> Figure | None:
 
 
 def corruption(results: Results) -> Figure | None:
-    """Accuracy on changed clips, and how many of them are taken for the opposite."""
+    """Accuracy on corrupted clips, and how many of them are predicted as the opposite."""
     names = results.variants("comparison", CORRUPTIONS)
     if not names:
         return None
     measured = {
         "top1": "top-1 in percent",
-        "changed": "changed answers in percent",
-        "opposite": "taken for the opposite, in percent",
+        "changed": "changed predictions in percent",
+        "opposite": "predicted as the opposite, in percent",
     }
     changes = ["test", *CORRUPTIONS]
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -180,6 +180,8 @@ def course(results: Results) -> Figure | None:
         "GASM-CAST, bfloat16": results.select("bf16", REFERENCE),
         _text("cross_attention"): results.select("comparison", "cross_attention"),
     }
+    # One that diverged ended early: its points are those of fewer steps.
+    runs = {text: [line for line in lines if finite(line)] for text, lines in runs.items()}
     runs = {text: lines for text, lines in runs.items() if lines}
     if not runs:
         return None
@@ -212,14 +214,14 @@ def course(results: Results) -> Figure | None:
 
 
 def _draw_difference(ax: Axes, found: Interval, row: float) -> None:
-    """A point with its interval, filled where that is clear of zero."""
+    """A point with its interval, filled where that excludes zero."""
     color = LOOKS[0]["color"]
     if found.mean < FAR_BELOW:
         ax.plot(FAR_BELOW, row, color=color, marker="<", ms=6)
         text = difference(found, found.count).strip("*")
         ax.text(FAR_BELOW + 0.6, row, text, va="center", fontsize="small")
         return
-    face = color if found.clear_of_zero else "white"
+    face = color if found.excludes_zero else "white"
     ax.errorbar(
         found.mean, row, xerr=_whisker(found), color=color, mfc=face, marker="o", ms=6, capsize=3
     )

@@ -26,7 +26,7 @@ def mean(interval: Interval | None, most: int, digits: int = 1) -> str:
 
 
 def difference(interval: Interval | None, most: int, digits: int = 1) -> str:
-    """As :func:`mean`, with its sign; bold where the interval is clear of zero.
+    """As :func:`mean`, with its sign; bold where the interval excludes zero.
 
     >>> difference(Interval(-3.0, 1.0, 5), 5), difference(Interval(0.5, 1.0, 5), 5)
     ('**−3.0 ± 1.0**', '+0.5 ± 1.0')
@@ -36,7 +36,7 @@ def difference(interval: Interval | None, most: int, digits: int = 1) -> str:
     rounded = round(interval.mean, digits)
     text = f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
     text = _known(text, interval, most)
-    return f"**{text}**" if interval.clear_of_zero else text
+    return f"**{text}**" if interval.excludes_zero else text
 
 
 def _known(text: str, interval: Interval, most: int) -> str:

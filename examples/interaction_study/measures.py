@@ -7,7 +7,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 def measures(
     probabilities: Tensor, labels: Tensor, opposite: Tensor | None = None
 ) -> dict[str, float]:
-    """Accuracy, calibration, and how many clips are taken for the opposite of what they are.
+    """Accuracy, calibration, and how many clips are predicted as the opposite of what they are.
 
     Args:
         probabilities: [N, K].
@@ -15,9 +15,9 @@ def measures(
         opposite: The opposite of each class, [K]; None where classes have none.
 
     Returns:
-        In percent: ``top1``; ``opposite``, the clips taken for the opposite of their class, where
-        there are opposites; ``ece``, the expected calibration error over 15 bins of equal width
-        (Guo et al., `On Calibration of Modern Neural Networks <https://arxiv.org/abs/1706.04599>`_,
+        In percent: ``top1``; ``opposite``, the clips predicted as the opposite of their class,
+        where there are opposites; ``ece``, the expected calibration error over 15 bins of equal
+        width (Guo et al., `On Calibration of Modern Neural Networks <https://arxiv.org/abs/1706.04599>`_,
         ICML 2017).
     """
     found = probabilities.argmax(dim=1)

@@ -25,6 +25,8 @@ MAIN = ("gasm_cast", "without_graphs", "cross_attention")
 LONGER = 2
 """Times the steps of the budget, in the part that asks what is left of a difference then."""
 HELD_OUT = ("test", "combinations")
+CHOOSING = ("tuning", "beyond")
+"""Parts whose runs see no held-out clip."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,22 @@ class Plan:
             Run("tuning", name, rate, self.tuning_seed)
             for rate in self.learning_rates
             for name in self.variants
+        ]
+
+    def beyond(self, rates: dict[str, float]) -> list[Run]:
+        """The next learning rate, where the best one is the lowest or the highest of those tried.
+
+        Whether a variant is held back by the range of the rates: it is looked at, and chooses
+        nothing.
+        """
+        lowest, highest = min(self.learning_rates), max(self.learning_rates)
+        if lowest == highest:
+            return []
+        following = {lowest: lowest / 2, highest: highest * 2}
+        return [
+            Run("beyond", name, following[rates[name]], self.tuning_seed)
+            for name in self.variants
+            if rates[name] in following
         ]
 
     def of_seed(self, seed: int, rates: dict[str, float]) -> list[Run]:
@@ -126,7 +144,7 @@ def on_interactions(run: Run, budget: Budget, output: Path) -> dict[str, Any]:
     began = time.perf_counter()
     course = train(model, training, budget, learning_rate=run.learning_rate, seed=run.seed)
     parts = {"validation": clean / "validation"}
-    if run.part != "tuning":
+    if run.part not in CHOOSING:
         parts |= {split: clean / split for split in HELD_OUT}
     if run.part == "comparison" and run.variant in MAIN:
         parts |= {name: output / "changed" / name / "test" for name in CORRUPTIONS}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 from interaction_features import NUM_FRAMES, PATCH_SIZE
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -17,14 +18,15 @@ from gasmcast.datasets.interactions import AGENTS
 
 SPLITS = {"train": 24, "test": 24}
 """From which clips the probes learn and on which they are tried, and how many of each class have
-labels: half of the training clips, for masks take their time, and all test clips."""
+labels: half of them, for masks take their time."""
 
 NOT_ASKED = -1
 """The label of a token that a question is not about."""
 
-_SEEN = 0.1  # of a patch, in the mean over the frames: then the thing was there
+_SEEN = 0.1  # of a patch, on average over the frames: then the thing was there
 _TOUCHED = 0.05  # of a patch, by each of both things in the same frame
 _STILL = 1.0  # pixels from one frame of a segment to the other
+_LABELS = 1  # goes up when the same clips get other labels
 
 
 def write_labels(
@@ -43,15 +45,18 @@ def write_labels(
     for split, count in per_class.items():
         chosen = first_of_each_class([clip.target for clip in clips[split]], count)
         file = label_file(output, split)
-        if file.is_file() and load_file(file)["clip"].tolist() == chosen:
-            continue
+        made_with = {"made_with": json.dumps([_LABELS, stated, chosen])}
+        if file.is_file():
+            with safe_open(file, "pt") as labels:
+                if labels.metadata() == made_with:
+                    continue
         asked = [clips[split][place] for place in chosen]
         drawn = run(label_clip, asked)
         found = list(tqdm(drawn, total=len(asked), desc=f"labels, {split}", unit="clip"))
         labels = {name: torch.stack([one[name] for one in found]) for name in found[0]}
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".part")
-        save_file({"clip": torch.tensor(chosen), **labels}, partial)
+        save_file({"clip": torch.tensor(chosen), **labels}, partial, made_with)
         partial.replace(file)  # a file of that name is whole
 
 
@@ -91,8 +96,8 @@ def patch_labels(masks: Tensor, agent: int | None) -> dict[str, Tensor]:
         Three labels [P] of int64:
 
         - ``object``: which thing was on it: 0 neither, 1 the warm one, 2 the cool one. If both
-          were, the one that covers more of it in the mean over the frames. A thing was on a patch
-          if it covers a tenth of it in the mean, so one that only passed counts, too;
+          were, the one that covers more of it on average over the frames. A thing was on a patch
+          if it covers a tenth of it on average, so one that only passed counts, too;
         - ``agent``: of patches that a thing was on, whether that was the agent;
         - ``contact``: of the same patches, whether both things were on it in the same frame.
     """

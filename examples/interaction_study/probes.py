@@ -5,11 +5,12 @@ attention of a trained model: ``object`` (what is under it), ``agent`` (is the t
 that does it), ``contact`` (were both things on it at once). Of segments, before and after the
 motion graph attention: ``direction`` (where does it move in this segment). Of the mean over the
 segments of a clip: ``order`` (which of two actions that are each other backwards), and
-``pretence``, the same for the two pretended actions alone, in which each way is gone both ways.
+``pretence``, the same for the two pretended actions alone, in which a thing goes there and back.
 
 What comes after has seen more of the clip than what was before. So there are two controls that have
-seen as much: the graph attention as it was before the training (``untrained``), and the mean over
-the neighbours in the same graph, added as the attention is (``neighbour mean``).
+seen as much: the graph attention as it was before the training (``untrained``; it changes little,
+for its update is multiplied by 0.1 then), and the tokens plus the mean over their neighbours in the
+same graph (``neighbour mean``).
 """
 
 import time

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +11,7 @@ from gasmcast.datasets.interactions import ACTIONS
 from interaction_study.corruption import CORRUPTIONS
 from interaction_study.markdown import NOTHING, difference, mean, table
 from interaction_study.plan import HELD_OUT, LONGER
-from interaction_study.results import Line, Results, described, pair
+from interaction_study.results import Line, Results, described, finite, pair
 from interaction_study.statistics import Interval, mean_interval
 from interaction_study.variants import REFERENCE
 
@@ -44,12 +43,13 @@ def _version(results: Results) -> Iterator[str]:
         f"{first['steps']} steps of {first['batch_size']} clips, rounded up to whole passes over "
         "its training clips. Accuracies are top-1 in percent, the mean over the seeds ± half its "
         "95 % interval (Student's t). Differences are to GASM-CAST, in points, paired by seed, "
-        "bold where the interval is clear of zero."
+        "bold where the interval excludes zero."
     )
     titled: dict[str, Callable[[Results], str]] = {
         "Variants": variants,
+        "Learning rates beyond those tried": beyond,
         "Share of the training clips, and more steps": shares,
-        "Changed clips": corruption,
+        "Corrupted and reordered clips": corruption,
         "Calibration and opposites": calibration,
         "Stability of training": stability,
         "Real clips of fights": fights,
@@ -60,7 +60,7 @@ def _version(results: Results) -> Iterator[str]:
         if text:
             yield f"### {title}\n\n{text}"
     seconds = [line["seconds"] for line in results.lines if "seconds" in line]
-    yield f"All {len(seconds)} runs of this version trained for {_duration(sum(seconds))} in sum."
+    yield f"All {len(seconds)} runs of this version took {_duration(sum(seconds))} in sum."
 
 
 def variants(results: Results) -> str:
@@ -114,10 +114,37 @@ def variants(results: Results) -> str:
     explained = (
         f"{_seeds(most)}; the learning rate with the best top-1 on validation clips"
         f"{_tried(results, names)}. MFLOPs are those of a forward pass for one clip, time is that "
-        "of a training step in times of GASM-CAST's. Expected is what was written there before "
-        "the first run of a variant."
+        "of a training step relative to GASM-CAST's. Expected is what was written there before "
+        "the first run of a variant in the study."
     )
     return f"{table(header, rows, (0, len(header) - 1))}\n\n{explained}"
+
+
+def beyond(results: Results) -> str:
+    """What the next learning rate comes to, where the best one was the lowest or the highest."""
+    lines = results.select("beyond")
+
+    def cells(line: Line) -> list[str]:
+        tuned = results.select("tuning", line["variant"])
+        best = max(tuned, key=lambda run: (run["validation"]["top1"], -run["learning_rate"]))
+        found, before = line["validation"]["top1"], best["validation"]["top1"]
+        return [
+            described(line["variant"]).text,
+            f"{best['learning_rate']:g}",
+            WITH_DIGIT.format(before),
+            f"{line['learning_rate']:g}",
+            WITH_DIGIT.format(found),
+            difference(mean_interval([found - before]), 1).removesuffix(" (n = 1)"),
+        ]
+
+    header = ("variant", "best of those tried", "validation", "beyond", "validation", "difference")
+    explained = (
+        "One run each, of the seed of the tuning, on validation clips. These runs choose nothing: "
+        "they say whether the range of the learning rates holds a variant back."
+    )
+    of_variant = {line["variant"]: line for line in lines}
+    rows = [cells(of_variant[name]) for name in results.variants("beyond")]
+    return f"{table(header, rows)}\n\n{explained}" if rows else ""
 
 
 def shares(results: Results) -> str:
@@ -152,7 +179,7 @@ def shares(results: Results) -> str:
 
 
 def corruption(results: Results) -> str:
-    """Test clips with something wrong with them."""
+    """Test clips that are corrupted, or whose frames have another order."""
     names = results.variants("comparison", CORRUPTIONS)
     most = results.seeds("comparison")
 
@@ -179,21 +206,21 @@ def corruption(results: Results) -> str:
         "top-1",
         "against clips as they are",
         "difference to GASM-CAST",
-        "changed answers",
-        "taken for the opposite",
+        "changed predictions",
+        "predicted as the opposite",
     )
     rows = [cells(change, name) for change in ("test", *CORRUPTIONS) for name in names]
     explained = (
-        "Of test clips, in percent of all of them. A clip shown backwards is one of the opposite "
-        "class, so there the last column is the share that is named by what it shows now. Not "
-        f"so what is pretended, {PRETENDED} of the {len(ACTIONS)} actions: it goes both ways, so "
-        "backwards it is of its own class still, and counts in the column of top-1."
+        "In percent of all test clips. A clip shown backwards is one of the opposite class, so "
+        "there the last column is the share that is named by what it shows now. What is pretended "
+        f"({PRETENDED} of the {len(ACTIONS)} actions) is the exception: it goes there and back, "
+        "so backwards it keeps its class, and counts in the column of top-1."
     )
     return f"{table(header, rows, (0, 1))}\n\n{explained}" if names else ""
 
 
 def calibration(results: Results) -> str:
-    """Calibration error, and clips taken for their opposite."""
+    """Calibration error, and clips predicted as their opposite."""
     most = results.seeds("comparison")
     measured = [(measure, split) for measure in ("ece", "opposite") for split in HELD_OUT]
     rows = [
@@ -211,27 +238,27 @@ def calibration(results: Results) -> str:
         "variant",
         "calibration error, test",
         "calibration error, combinations",
-        "taken for the opposite, test",
-        "taken for the opposite, combinations",
+        "predicted as the opposite, test",
+        "predicted as the opposite, combinations",
         "difference in opposites, test",
     )
     explained = (
-        "In percent; the clips taken for the opposite are of all clips. The labels that all learn "
-        "from are smoothed, which by itself keeps confidence low."
+        "In percent; clips predicted as the opposite class are in percent of all clips. Label "
+        "smoothing, with which all are trained, keeps confidence low by itself."
     )
     return f"{table(header, rows)}\n\n{explained}" if rows else ""
 
 
 def stability(results: Results) -> str:
-    """Gradient norms, last losses, and runs lost to numbers that are not finite."""
+    """Gradient norms, final losses, and runs that diverged."""
     runs = [(name, "comparison") for name in results.variants("comparison")]
     runs += [(name, "bf16") for name in results.variants("bf16")]
 
     def cells(name: str, part: str) -> list[str]:
         lines = results.select(part, name)
-        norms = [line["largest_gradient_norm"] for line in lines if _finite(line)]
-        losses = [line["loss"][-1] for line in lines if _finite(line)]
-        lost = sum(not _finite(line) for line in lines)
+        norms = [line["largest_gradient_norm"] for line in lines if finite(line)]
+        losses = [line["loss"][-1] for line in lines if finite(line)]
+        lost = sum(not finite(line) for line in lines)
         most = results.seeds(part)
         return [
             described(name).text + (", bfloat16" if part == "bf16" else ""),
@@ -241,14 +268,14 @@ def stability(results: Results) -> str:
             mean(results.mean(part, name, "test"), most),
         ]
 
-    header = ("variant", "largest gradient norm", "last loss", "runs not finite", "test")
+    header = ("variant", "largest gradient norm", "final training loss", "diverged runs", "test")
     if not runs:
         return ""
     text = table(header, [cells(name, part) for name, part in runs])
     text += (
         "\n\nThe gradient norm is that of all parameters before a step, the largest of all steps "
-        "and seeds; the last loss is the mean over the last fortieth of the steps. A run whose "
-        "loss is not finite ends there, and is measured with the weights that it has."
+        "and seeds; the final training loss is the mean over the last fortieth of the steps. A run "
+        "whose loss is not finite ends there, and is measured with the weights that it has."
     )
     for name in results.variants("bf16"):
         apart = pair(
@@ -256,15 +283,14 @@ def stability(results: Results) -> str:
         )
         if apart is not None:
             text += (
-                f" Trained with bfloat16, {described(name).text} is "
-                f"{difference(apart, results.seeds('bf16'))} points on test clips from what it is "
-                "with float32."
+                f" bfloat16 minus float32, {described(name).text}: "
+                f"{difference(apart, results.seeds('bf16'))} points on test clips."
             )
     noted = [line for line in results.lines if "loss" in line]
-    lost = sum(not _finite(line) for line in noted)
+    lost = sum(not finite(line) for line in noted)
     return (
-        f"{text} Of the {len(noted)} runs of this version with a course, those of the tuning among "
-        f"them, {lost} had a loss or gradient that is not finite."
+        f"{text} Of all {len(noted)} runs of this version whose loss was recorded, tuning "
+        f"included, {lost} had a loss or gradient that is not finite."
     )
 
 
@@ -336,8 +362,9 @@ def probes(results: Results) -> str:
         *(f"after − {rival}" for rival in rivals),
     ]
     explained = (
-        "In percent: what a linear layer makes of frozen tokens, on clips that it was not fitted "
-        "to. Differences are paired by seed. What has not been trained is the same with every seed."
+        "Balanced accuracy in percent of a linear layer on frozen tokens, on clips that it was not "
+        "fitted to. Differences are paired by seed. What the tokens are before graph attention, "
+        "and the mean over their neighbours, does not depend on the seed."
     )
     return f"{table(header, [cells(question) for question in sorted(found)])}\n\n{explained}"
 
@@ -348,11 +375,6 @@ def _probe(name: str) -> tuple[str, str]:
         if name.endswith(f" {looked_at}"):
             return name.removesuffix(f" {looked_at}"), looked_at
     return name, ""
-
-
-def _finite(line: Line) -> bool:
-    measured = (*line.get("loss", ()), *line.get("gradient_norm", ()))
-    return all(map(math.isfinite, (*measured, line.get("largest_gradient_norm", 0.0))))
 
 
 def _tried(results: Results, names: list[str]) -> str:

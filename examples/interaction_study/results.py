@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 from typing import Any
 
+from interaction_study.plan import CHOOSING
 from interaction_study.runs import Run
 from interaction_study.statistics import Interval, mean_interval, paired_difference
 from interaction_study.variants import REFERENCE, VARIANTS, Variant
@@ -17,11 +19,11 @@ class Results:
 
     Args:
         lines: Of one version of the design, at least one. Of two lines of the same run the later
-            counts.
+            counts, also where another tuning had chosen another learning rate for it.
     """
 
     def __init__(self, lines: list[Line]):
-        runs = {tuple(line[name] for name in Run._fields): line for line in lines}
+        runs = {_told_apart(line): line for line in lines}
         self.lines = list(runs.values())
         self.version: int = lines[0]["version"]
 
@@ -99,6 +101,17 @@ def pair(
     if not values.keys() & reference.keys():
         return None
     return paired_difference(values, reference, test_per_train)
+
+
+def finite(line: Line) -> bool:
+    """Whether a run came to its end: no loss and no gradient norm that is not finite."""
+    measured = (*line.get("loss", ()), *line.get("gradient_norm", ()))
+    return all(map(math.isfinite, (*measured, line.get("largest_gradient_norm", 0.0))))
+
+
+def _told_apart(line: Line) -> tuple[Any, ...]:
+    run = Run(*(line[name] for name in Run._fields))
+    return run if run.part in CHOOSING else run._replace(learning_rate=0.0)
 
 
 def described(name: str) -> Variant:

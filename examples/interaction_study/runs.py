@@ -13,11 +13,11 @@ class Run(NamedTuple):
     """What tells one run from another.
 
     Attributes:
-        part: Of the study: ``"tuning"``, ``"comparison"``, ``"share"``, ``"bf16"``, ``"longer"``,
-            ``"probe"``, ``"fights"`` or ``"cost"``.
+        part: Of the study: ``"tuning"``, ``"beyond"``, ``"comparison"``, ``"share"``, ``"bf16"``,
+            ``"longer"``, ``"probe"``, ``"fights"`` or ``"cost"``.
         variant: Name in :data:`interaction_study.variants.VARIANTS`.
         learning_rate: Peak learning rate.
-        seed: Of weights, order of the clips, and dropping.
+        seed: Of weights, order of the clips, dropout and stochastic depth.
         share: Share of the training clips.
         fold: Of the cross-validation; 0 where there is none.
     """
@@ -41,14 +41,14 @@ class RunsFile:
         made_with: What all runs of one version share (version of the design, budget). Runs made
             with something else stay in the file and are not taken for runs of this one; the same
             version made with something else is refused.
-        features: Fingerprint of the features at hand. They may be others than those of runs in the
-            file: see :meth:`missing`.
+        features: Fingerprint of the features at hand; it can be set later, before the first run is
+            made. They may be others than those of runs in the file: see :meth:`missing`.
 
     Raises:
         ValueError: A line that is no run; runs of this version that were made with something else.
     """
 
-    def __init__(self, path: Path, made_with: dict[str, Any], features: str):
+    def __init__(self, path: Path, made_with: dict[str, Any], features: str = ""):
         self.path = path
         self.made_with = made_with
         self.features = features
@@ -69,11 +69,12 @@ class RunsFile:
     def missing(self, stage: list[Run]) -> list[Run]:
         """Those of the runs of a stage that have to be made.
 
-        Runs that are held against each other have to be on the same features. If a stage was left
+        Runs that are compared with each other have to be on the same features. If a stage was left
         half done and the features at hand are others, it is made as a whole; of two lines of the
         same run the later counts.
         """
-        if all(run in self.found for run in stage):
+        used = {self.found.get(run, {}).get("features") for run in stage}
+        if len(used) == 1 and None not in used:
             return []
         return [run for run in stage if self.found.get(run, {}).get("features") != self.features]
 

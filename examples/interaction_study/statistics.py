@@ -26,7 +26,7 @@ class Interval(NamedTuple):
     count: int
 
     @property
-    def clear_of_zero(self) -> bool:
+    def excludes_zero(self) -> bool:
         """Whether the whole interval lies on one side of zero."""
         return abs(self.mean) > self.half
 
@@ -36,9 +36,9 @@ def mean_interval(values: Sequence[float], test_per_train: float = 0.0) -> Inter
 
     .. math:: \bar{x} \pm t_{0.975,\,n-1} \sqrt{\left(\frac{1}{n} + r\right) s^2}
 
-    with s the deviation of the values and r = ``test_per_train``. For independent runs r is 0.
-    Those of a repeated cross-validation share training clips, so they differ too little from each
-    other; r is then the number of test clips for each training clip.
+    with s the standard deviation of the values and r = ``test_per_train``. For independent runs
+    r is 0. Those of a repeated cross-validation share training clips, so they differ too little
+    from each other; r is then the number of test clips for each training clip.
 
     Args:
         values: Of the runs, at least one.

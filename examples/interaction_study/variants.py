@@ -280,9 +280,9 @@ VARIANTS = {
     "threshold_0.5": _edges("similarity at least 0.5", "the same", 0.5),
     "threshold_0.9": _edges("similarity at least 0.9", "the same", 0.9),
     "quantile_0.9": _edges("the most similar tenth of all pairs", "the same", Quantile(0.9)),
-    "degree_8": _edges("8 similar neighbours in the mean", "1 point more", TargetDegree(8)),
+    "degree_8": _edges("8 similar neighbours on average", "1 point more", TargetDegree(8)),
 }
 """All variants by the name that the file of runs has for them."""
 
 REFERENCE = "gasm_cast"
-"""The variant that all others are held against."""
+"""The variant that all others are compared with."""

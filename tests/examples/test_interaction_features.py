@@ -8,6 +8,9 @@ SCRIPT = EXAMPLES / "interaction_features.py"
 SMALL = (
     "--output=it",
     "--clips_per_class={train: 1, validation: 1, test: 1, combinations: 1}",
+    "--semantic_frames=32",
+    "--semantic_epochs=1",
+    "--motion_steps=2",
     "--processes=1",
 )
 
@@ -35,6 +38,23 @@ def test_what_is_there_is_not_made_again(output):
     printed = run(SCRIPT.name, *SMALL, cwd=output.parent).stdout
     assert "extractors are there" in printed
     assert weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("option", ["--motion_steps=3", "--seed=1"])
+def test_extractors_trained_otherwise_are_not_taken_for_those_asked_for(output, option):
+    printed = run(SCRIPT.name, *SMALL, option, cwd=output.parent, status=1).stderr
+    assert "were trained with {'benchmark': " in printed
+    assert "'motion_steps': 2}, got " in printed
+    assert "delete them" in printed
+
+
+def test_extractors_that_do_not_say_how_they_were_trained_are_refused(output):
+    stated = output / "extractors" / "trained_with.json"
+    kept = stated.rename(stated.with_suffix(".kept"))
+    try:
+        assert "unknown settings" in run(SCRIPT.name, *SMALL, cwd=output.parent, status=1).stderr
+    finally:
+        kept.rename(stated)
 
 
 def test_extractors_that_are_half_saved_are_made_again(tmp_path, example, monkeypatch):

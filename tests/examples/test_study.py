@@ -10,6 +10,7 @@ from interaction_study.plan import opposite_classes
 from examples.running import EXAMPLES, QUICK_STUDY, run
 from gasmcast.datasets import interaction_name
 from gasmcast.datasets.interactions import ACTIONS, AGENTS
+from gasmcast.feature_store import FeatureStore
 
 SCRIPT = EXAMPLES / "study.py"
 
@@ -25,7 +26,7 @@ def trained(folder):
     return [
         line
         for line in lines
-        if line["part"] in ("tuning", "comparison", "share", "bf16", "longer")
+        if line["part"] in ("tuning", "beyond", "comparison", "share", "bf16", "longer")
     ]
 
 
@@ -83,11 +84,40 @@ def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, option, mes
     assert not any(tmp_path.iterdir())
 
 
-def test_two_studies_do_not_share_a_folder(tmp_path):
-    with FileLock(tmp_path / "study.lock"):
-        printed = run(SCRIPT.name, f"--output={tmp_path}", "--quick=true", status=1).stderr
-    assert "another study is at work in" in printed
-    assert [file.name for file in tmp_path.iterdir()] in ([], ["study.lock"])
+@pytest.mark.parametrize(
+    ("lock", "option"), [("it/study.lock", "--output"), ("runs.lock", "--runs")]
+)
+def test_two_studies_share_neither_a_folder_nor_a_file_of_runs(tmp_path, lock, option):
+    (tmp_path / "it").mkdir()
+    with FileLock(tmp_path / lock):
+        printed = run(
+            SCRIPT.name, "--output=it", "--runs=runs.jsonl", "--quick=true", cwd=tmp_path, status=1
+        ).stderr
+    assert "another study is at work" in printed
+    assert f"take another {option}" in printed
+    assert not [file for file in tmp_path.glob("**/*.*") if file.suffix != ".lock"]
+
+
+def test_runs_made_with_another_budget_are_refused_before_anything_is_made(folder, tmp_path):
+    runs = tmp_path / "runs.jsonl"
+    runs.write_text((folder / "it/study_runs.jsonl").read_text())
+    printed = run(
+        SCRIPT.name, "--output=it", f"--runs={runs}", cwd=tmp_path, status=1
+    ).stderr  # not quick: 1,600 steps
+    assert "made with" in printed
+    assert not (tmp_path / "it" / "clips").exists()
+
+
+def test_runs_that_others_have_made_count_and_it_is_said(folder, tmp_path):
+    printed = run(SCRIPT.name, *QUICK_STUDY, cwd=folder).stdout
+    count = len((folder / "it/study_runs.jsonl").read_text().splitlines())
+    assert f"holds {count} runs of this version, which count as they are" in printed
+
+
+def test_a_drawn_clip_that_was_not_read_ends_the_study(folder, monkeypatch):
+    monkeypatch.setattr(FeatureStore, "failed", lambda _: {"cover/1.mp4": "cut off"})
+    printed = run(SCRIPT.name, *QUICK_STUDY, cwd=folder, status=1).stderr
+    assert "lacks 1 clips that could not be read, such as ('cover/1.mp4', 'cut off')" in printed
 
 
 def test_every_class_has_an_opposite():

@@ -71,4 +71,4 @@ def test_features_are_those_of_the_changed_clip_and_named_so(clip):
     still = ChangedClips(extractor, one_frame)
     expected = extractor(clip[8].expand(1, 16, -1, -1, -1))
     torch.testing.assert_close(still(clip[None]), expected)
-    assert still.fingerprint() == {**extractor.fingerprint(), "change": "one_frame"}
+    assert still.fingerprint() == {**extractor.fingerprint(), "change": "one_frame 1"}

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from interaction_study.figure import (
     FAR_BELOW,
@@ -41,7 +43,7 @@ def test_differences_stand_where_they_are(results):
     names = [label.get_text() for label in test.get_yticklabels()]
     assert names[0] == "without graphs"
     assert points[0.0].get_xdata() == [-3.0]
-    assert points[0.0].get_mfc() == points[0.0].get_color()  # clear of zero: filled
+    assert points[0.0].get_mfc() == points[0.0].get_color()  # excludes zero: filled
     assert points[test.get_yticks()[-1]].get_mfc() == "white"  # one seed: never
     assert texts(combinations) == ["graphs", "fusion", "layers"]
 
@@ -72,6 +74,12 @@ def test_the_course_is_in_percent_of_the_steps(results):
         "GASM-CAST, bfloat16",
         "simple cross-attention",
     ]
+
+
+def test_a_run_that_diverged_is_not_in_the_course():
+    lost = compared("gasm_cast", 3, 5.0) | {"loss": [9.0], "largest_gradient_norm": math.nan}
+    loss, _ = course(Results([*study(), lost])).axes
+    assert loss.lines[0].get_ydata().tolist() == [3.0, 2.0]
 
 
 def test_parts_without_a_line_have_no_figure(tmp_path):

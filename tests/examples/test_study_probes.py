@@ -120,6 +120,10 @@ def test_labels_are_drawn_once(tmp_path, monkeypatch):
     assert torch.equal(found["direction"][1], label_clip(clips[1])["direction"])
     write_labels(tmp_path, {"test": 1}, run)
     assert drawn == [3, 2]
+    stated = '{"clips_per_class": {"test": 3}, "version": 9}'  # the same places, other clips
+    (tmp_path / "clips/interactions.json").write_text(stated)
+    write_labels(tmp_path, {"test": 1}, run)
+    assert drawn == [3, 2, 2]
 
 
 def test_the_first_of_each_class():

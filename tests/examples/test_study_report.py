@@ -47,7 +47,7 @@ def test_the_main_table_says_what_came_out_and_what_it_costs(written):
 def test_what_has_fewer_seeds_says_so_and_what_has_no_cost_shows_none(written):
     cells = row(section(written(study()), "Variants"), "1 fusion layer")
     assert cells[2] == "60.0 (n = 1)"
-    assert cells[4] == "−1.0 (n = 1)"  # with one pair nothing is clear of zero
+    assert cells[4] == "−1.0 (n = 1)"  # with one pair no interval excludes zero
     assert cells[6:9] == ["1,234", "–", "–"]
 
 
@@ -65,8 +65,8 @@ def test_shares_end_with_all_training_clips(written):
     assert row(table, "combinations", "100 %, 2 x steps")[:4] == ["66.5 ± 6.4"] * 3 + ["0.0 ± 0.0"]
 
 
-def test_changed_clips_are_held_against_the_same_clips_as_they_are(written):
-    table = section(written(study()), "Changed clips")
+def test_corrupted_clips_are_compared_with_the_same_clips_as_they_are(written):
+    table = section(written(study()), "Corrupted and reordered clips")
     expected = ["38.5 ± 6.4", "**−20.0 ± 0.0**", "**−3.0 ± 0.0**", "30.0 ± 0.0", "10.0 ± 0.0"]
     assert row(table, "backwards", "without graphs") == expected
     assert "1 fusion layer" not in table
@@ -86,12 +86,14 @@ def test_runs_that_are_not_finite_are_counted_and_spoil_no_number(written):
     )
     assert row(table, "1 fusion layer")[:3] == ["1.8", "2.000 (n = 1)", "1 of 2"]
     assert row(table, "GASM-CAST, bfloat16")[2] == "0 of 2"
-    assert "Of the 28 runs of this version with a course" in table  # no probe has one
+    assert "Of all 28 runs of this version whose loss was recorded" in table  # not that of probes
     assert "1 had a loss or gradient that is not finite" in table
 
 
 def test_bfloat16_is_paired_with_float32(written):
-    assert "GASM-CAST is −0.5 ± 6.4 points" in section(written(study()), "Stability of training")
+    assert "float32, GASM-CAST: −0.5 ± 6.4 points" in section(
+        written(study()), "Stability of training"
+    )
 
 
 def test_fights_have_intervals_for_cross_validation(written):
@@ -121,6 +123,25 @@ def test_it_says_how_often_the_best_rate_was_at_the_end_of_what_was_tried(writte
     assert "of 0.001, 0.002 (the lowest for 4 of 4, the highest for 0)" in text
 
 
+def test_a_rate_beyond_is_compared_with_the_best_of_those_tried(written):
+    tuned = [
+        line("tuning", "late_fusion", 0, validation=found(top1)) | {"learning_rate": rate}
+        for rate, top1 in ((0.001, 40.0), (0.002, 50.0), (0.004, 50.0))
+    ]
+    further = line("beyond", "late_fusion", 0, validation=found(48.5)) | {"learning_rate": 0.008}
+    text = section(written([*study(), *tuned, further]), "Learning rates beyond those tried")
+    expected = ["0.002", "50.0", "0.008", "48.5", "−1.5"]
+    assert row(text, "late fusion without graphs") == expected
+    assert "choose nothing" in text
+
+
+def test_a_run_made_again_with_another_rate_counts_once(written):
+    again = compared("gasm_cast", 1, 71.0) | {"learning_rate": 0.002}
+    text = written([*study(), again])
+    assert row(section(text, "Stability of training"), "GASM-CAST")[2] == "0 of 2"
+    assert "All 7 runs" in text
+
+
 def test_a_run_that_is_there_twice_counts_once_and_the_later_one(written):
     once, later = study(), compared("gasm_cast", 1, 71.0)
     text = written([*once, *once, later])
@@ -130,13 +151,13 @@ def test_a_run_that_is_there_twice_counts_once_and_the_later_one(written):
 
 
 def test_of_clips_backwards_it_says_which_are_not_of_the_opposite_class(written):
-    assert "2 of the 22 actions" in section(written(study()), "Changed clips")
+    assert "2 of the 22 actions" in section(written(study()), "Corrupted and reordered clips")
 
 
 def test_every_version_is_there_the_newest_first(written):
     text = written([*study(version=1), *study(version=2)])
     assert text.index("## Version 2") < text.index("## Version 1")
-    assert "All 7 runs of this version trained for 7 minutes in sum." in text
+    assert "All 7 runs of this version took 7 minutes in sum." in text
 
 
 def test_the_same_lines_make_the_same_page(written):

@@ -87,6 +87,9 @@ def test_all_runs_of_a_stage_are_on_the_same_features(tmp_path):
     assert len(read_lines(path)) == 3
     (first, _) = again.select("comparison")
     assert first["seconds"] == 1.0
+    again.add(stage[2], {})  # the second is still that of the features before
+    assert again.missing(stage) == [stage[1]]
+    assert RunsFile(path, MADE_WITH, "abc").missing(stage) == [stage[0], stage[2]]
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"part": "tuning"}', json.dumps(RUN._asdict())])
@@ -110,6 +113,16 @@ def test_the_rate_that_is_best_on_validation_is_chosen_and_of_equals_the_lowest(
         )
     ]
     assert choose_rates(tuned) == {"a": 0.002, "b": 0.001}
+
+
+def test_where_the_best_rate_is_at_the_end_of_the_range_the_next_one_is_looked_at():
+    plan = Plan(("gasm_cast", "late_fusion", "one_layer"), (0.001, 0.002, 0.004))
+    chosen = {"gasm_cast": 0.002, "late_fusion": 0.004, "one_layer": 0.001}
+    assert plan.beyond(chosen) == [
+        Run("beyond", "late_fusion", 0.008, 0),
+        Run("beyond", "one_layer", 0.0005, 0),
+    ]
+    assert Plan(plan.variants, (0.001,)).beyond(dict.fromkeys(plan.variants, 0.001)) == []
 
 
 def test_every_variant_gets_the_same_tuning_and_the_same_seeds():

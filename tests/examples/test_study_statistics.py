@@ -23,18 +23,18 @@ def test_runs_that_share_training_clips_are_known_less_well():
     assert mean_interval(values, 20 / 60).half == pytest.approx(half)
 
 
-def test_one_value_has_no_interval_and_is_not_clear_of_zero():
+def test_one_value_has_no_interval_and_excludes_nothing():
     alone = mean_interval([3.0])
     assert (alone.mean, alone.count) == (3.0, 1)
     assert math.isnan(alone.half)
-    assert not alone.clear_of_zero
+    assert not alone.excludes_zero
 
 
 @pytest.mark.parametrize(
     ("mean", "clear"), [(-2.0, True), (2.0, True), (0.5, False), (-1.0, False)]
 )
-def test_clear_of_zero_is_a_whole_interval_on_one_side(mean, clear):
-    assert Interval(mean, 1.0, 5).clear_of_zero is clear
+def test_excludes_zero_is_a_whole_interval_on_one_side(mean, clear):
+    assert Interval(mean, 1.0, 5).excludes_zero is clear
 
 
 def test_a_difference_is_paired_by_seed():
