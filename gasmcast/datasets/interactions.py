@@ -18,7 +18,8 @@ No single look at a clip is enough, by construction:
 
 The splits ``train``, ``validation`` and ``test`` share no outline of a thing and no kind of
 background. ``combinations`` has the outlines and backgrounds of ``train``, but each action is done
-by things that do not do it there.
+by things that do not do it there. So in these two splits alone, the outlines of the two things may
+give away which is the agent; what is learned from that in ``train`` is wrong in ``combinations``.
 
 >>> clip = render_interaction("cover", "warm", seed=7)
 >>> clip.shape, clip.dtype
