@@ -50,6 +50,11 @@ def leftovers(folder: Path, name: str) -> Iterator[Path]:
     return folder.glob(f".{name}.*.part")
 
 
+def name_of(part: Path) -> str:
+    """The name that the file was to get of which a killed process left this."""
+    return part.name[1:].rsplit(".", 2)[0]  # .NAME.uuid.part
+
+
 def _link(part: Path, path: Path) -> None:
     """Rename, but fail where the name is taken."""
     try:

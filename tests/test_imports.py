@@ -12,15 +12,16 @@ ROOT = Path(gasmcast.__file__).parent
 # A room may import from itself and from these rooms of gasmcast.
 ALLOWED = {
     "positions": set(),
+    "processes": set(),
     "seeds": set(),
     "whole_file": set(),
-    "video": {"whole_file"},
+    "video": {"processes", "whole_file"},
     "transforms": set(),
     "graphs": {"positions"},
     "extractors": {"positions"},
     "nn": {"positions", "graphs"},
     "model": {"extractors", "nn", "positions"},
-    "datasets": {"seeds", "video", "whole_file"},
+    "datasets": {"processes", "seeds", "video", "whole_file"},
     "explanation": {"graphs", "transforms", "video"},
     "visualization": {"explanation", "graphs", "video", "whole_file"},
     "feature_store": {"seeds", "whole_file"},

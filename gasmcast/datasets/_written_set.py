@@ -2,7 +2,7 @@
 
 The folder states the parameters that it was written with. A video file gets its name once it is
 complete, and a split's list is written last, so the writing can be killed at any moment and goes on
-when it is started again.
+when it is started again. What the killed one left unfinished is then deleted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -23,7 +25,8 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from gasmcast.whole_file import whole_file
+from gasmcast.processes import end_with_parent
+from gasmcast.whole_file import leftovers, name_of, whole_file
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ def write_set(
 
     Raises:
         ValueError: The folder was written with other parameters, or holds something else.
+        ChildProcessError: One of several processes ended by itself.
     """
     parameters = {
         "version": version,
@@ -155,18 +159,26 @@ def write_set(
         for clip in _with_progress(clips, len(clips), progress):
             write(clip)
     else:
-        # Not forked: torch's threads may be at work. More than one each would wait for each other.
-        one_thread = (torch.set_num_threads, (1,))
-        with ProcessPoolExecutor(processes, get_context("spawn"), *one_thread) as pool:
-            written = pool.map(write, clips, chunksize=8)
-            for _ in _with_progress(written, len(clips), progress):
-                pass
+        # Not forked: torch's threads may be at work.
+        with ProcessPoolExecutor(processes, get_context("spawn"), _begin) as pool:
+            try:
+                written = pool.map(write, clips, chunksize=8)
+                for _ in _with_progress(written, len(clips), progress):
+                    pass
+            except BrokenProcessPool as error:
+                raise ChildProcessError(
+                    "a process that draws clips ended by itself, perhaps for want of memory (fewer "
+                    "processes need less): what is written stays, and the same call goes on from "
+                    'there; in a script it has to stand under if __name__ == "__main__":'
+                ) from error
     for split, split_clips in splits.items():
         table = io.StringIO(newline="")
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["path", "label"])
         rows.writerows([clip.path, clip.label] for clip in split_clips)
         _write(root / f"{split}.csv", table.getvalue().encode())
+    lists = [stated_in, "labels.json", *(f"{split}.csv" for split in splits)]
+    _tidy(root, [*lists, *(clip.path for clip in clips)])
     return splits
 
 
@@ -237,6 +249,11 @@ def _claim_folder(root: Path, name: str, parameters: Mapping[str, object]) -> No
             )
 
 
+def _begin() -> None:
+    torch.set_num_threads(1)  # more of each process would wait for each other
+    end_with_parent()
+
+
 def _write_clip(
     root: Path,
     draw: Callable[[WrittenClip], torch.Tensor],
@@ -268,8 +285,23 @@ def _encode(frames: torch.Tensor, codec: Codec, fps: int) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with whole_file(path) as file:
-        file.write(content)
+    try:
+        with whole_file(path) as file:
+            file.write(content)
+    except FileNotFoundError:
+        if not path.exists():
+            raise
+        # Another call was first with the set, and has tidied up what this one wrote.
+
+
+def _tidy(root: Path, names: Iterable[str]) -> None:
+    """Delete what is left of calls that were killed at these files, which are there."""
+    files = {root / name for name in names}
+    for folder in {file.parent for file in files}:
+        for part in leftovers(folder, "*"):
+            if folder / name_of(part) in files:
+                with suppress(OSError):  # Windows keeps what another call has open
+                    part.unlink()
 
 
 def _with_progress(clips: Iterable, count: int, progress: bool) -> Iterable:

@@ -263,6 +263,8 @@ def write_interactions(
     Raises:
         ValueError: for an argument outside of what is stated above, a folder that was written with
             other parameters, or one that holds something else.
+        ChildProcessError: one of several processes ended by itself, as for want of memory; the same
+            call goes on from there.
     """
     options = {"num_frames": num_frames, "size": size, "seed": seed, "codec": codec, "fps": fps}
     check_set(clips_per_class, **options)

@@ -42,7 +42,9 @@ class FeatureStore:
         self.manifest = Manifest.load(self.folder)
         if not (self.folder / SHARDS).is_dir():
             raise FeatureStoreError(f"{self.folder} has lost its folder {SHARDS}")
-        self._files = shard_files(self.folder)
+        files, own = shard_files(self.folder), range(self.manifest.num_shards)
+        # Those with a higher number are of another store: verify_store names them.
+        self._files = {shard: files[shard] for shard in own if shard in files}
         self._numbers: dict[str, int] | None = None
         # For each read: name, type, shape of one view and of all, bytes of a view.
         self._layout = tuple(
@@ -57,9 +59,7 @@ class FeatureStore:
             for name, stream in self.manifest.streams.items()
         )
         self._open: dict[int, OpenShard] = {}
-        self.missing = tuple(
-            shard for shard in range(self.manifest.num_shards) if shard not in self._files
-        )
+        self.missing = tuple(shard for shard in own if shard not in files)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -139,7 +139,7 @@ class FeatureStore:
     def failed(self, progress: Callable[[Any], Any] = iter) -> dict[str, str]:
         """The clips that have no features, and why; reads the header of every shard."""
         found: dict[str, str] = {}
-        for shard in progress(sorted(self._files)):
+        for shard in progress(self._files):
             first = self.manifest.clips_of(shard)[0]
             found |= (self._open.get(shard) or self._open_shard(shard, first)).failed
         return found

@@ -9,8 +9,15 @@ from torch import Tensor
 
 from gasmcast.feature_store.errors import FeatureStoreError, not_written
 from gasmcast.feature_store.manifest import MANIFEST, Manifest
-from gasmcast.feature_store.shard import SHARDS, ShardName, encode
-from gasmcast.whole_file import leftovers, whole_file
+from gasmcast.feature_store.shard import (
+    SHARDS,
+    ShardError,
+    ShardName,
+    check_sum,
+    encode,
+    open_shard,
+)
+from gasmcast.whole_file import leftovers, name_of, whole_file
 
 
 class FeatureStoreWriter:
@@ -133,7 +140,7 @@ class FeatureStoreWriter:
             tidied = isinstance(error, FileNotFoundError) and shard in shard_files(self.folder)
             if not tidied:
                 raise not_written(error) from error
-        self._tidy(shard)
+        _tidy(self.folder / SHARDS, shard)
 
     def _convert(self, clip: str, name: str, streams: Mapping[str, Tensor]) -> Tensor:
         stream = self.manifest.streams[name]
@@ -158,7 +165,7 @@ class FeatureStoreWriter:
         """
         complete = self._complete()
         for part in leftovers(self.folder / SHARDS, "*.safetensors"):
-            name = ShardName.parse(part.name[1:].rsplit(".", 2)[0])  # .NAME.uuid.part
+            name = ShardName.parse(name_of(part))
             if name is not None and name.shard in complete:
                 part.unlink(missing_ok=True)
 
@@ -166,13 +173,6 @@ class FeatureStoreWriter:
         """The shards that are there with features of all their clips."""
         there = shard_files(self.folder).items()
         return {shard for shard, file in there if not ShardName.parse(file.name).failed}
-
-    def _tidy(self, shard: int) -> None:
-        """Keep one file of a shard, and nothing of writers that were killed at it."""
-        folder, pattern = self.folder / SHARDS, f"{shard:05}-*.safetensors"
-        names = _shard_names(file.name for file in folder.glob(pattern))
-        for file in (*(folder / str(name) for name in names[1:]), *leftovers(folder, pattern)):
-            file.unlink(missing_ok=True)
 
 
 def shard_files(folder: Path) -> dict[int, Path]:
@@ -191,12 +191,22 @@ def _shard_names(files: Iterable[str]) -> list[ShardName]:
     return sorted(filter(None, map(ShardName.parse, files)))
 
 
+def _tidy(folder: Path, shard: int) -> None:
+    """Keep one file of a shard, and nothing of writers that were killed at it."""
+    pattern = f"{shard:05}-*.safetensors"
+    names = _shard_names(file.name for file in folder.glob(pattern))
+    for file in (*(folder / str(name) for name in names[1:]), *leftovers(folder, pattern)):
+        file.unlink(missing_ok=True)
+
+
 def merge_stores(
     target: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]]
 ) -> list[int]:
     """Bring the shards of stores with the same manifest together, without copying.
 
     The files get a second name (a hard link) in the target, so all have to lie on one file system.
+    Where several stores have a shard, the target keeps that with most features, and of equal ones
+    the first by name, whichever store it was in.
 
     Args:
         target: A store, such as one that another machine has begun.
@@ -206,7 +216,8 @@ def merge_stores(
         The shards that the target still lacks.
 
     Raises:
-        FeatureStoreError: The manifests differ, or the files lie on different file systems.
+        FeatureStoreError: The manifests differ, the files lie on different file systems, or one
+            that would take the place of another is damaged.
     """
     target = Path(target)
     manifest = Manifest.load(target)
@@ -217,8 +228,13 @@ def merge_stores(
             differ = "\n  ".join(manifest.differences(writer)[:8])
             raise FeatureStoreError(f"{target} and {source} are different stores:\n  {differ}")
         for shard, file in shard_files(source).items():
-            if shard in there:
-                continue
+            if shard >= manifest.num_shards:
+                continue  # of another store: verify_store names it
+            held = there.get(shard)
+            if held is not None:
+                if ShardName.parse(held.name) <= ShardName.parse(file.name):
+                    continue
+                _check_better(file, held, manifest, shard)
             try:
                 os.link(file, target / SHARDS / file.name)
             except OSError as error:
@@ -227,4 +243,17 @@ def merge_stores(
                     "store into the other's folder instead"
                 ) from error
             there[shard] = target / SHARDS / file.name
+            _tidy(target / SHARDS, shard)
     return [shard for shard in range(manifest.num_shards) if shard not in there]
+
+
+def _check_better(file: Path, held: Path, manifest: Manifest, shard: int) -> None:
+    """Read a shard file whole before the one that it is to replace is deleted."""
+    try:
+        check_sum(file)
+        open_shard(file, manifest, shard)
+    except ShardError as error:
+        raise FeatureStoreError(
+            f"{file} cannot take the place of {held}: {error}; verify_store finds and removes such "
+            "files"
+        ) from error

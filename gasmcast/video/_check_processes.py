@@ -1,9 +1,6 @@
-"""The processes in which a check reads videos: how they begin, and with what they end."""
+"""The processes in which a check reads videos: how they begin."""
 
-import multiprocessing
-import os
 import signal
-import threading
 from multiprocessing.context import SpawnContext, SpawnProcess
 
 
@@ -39,9 +36,3 @@ class CheckContext(SpawnContext):
         """A lock that stays."""
         self._locks.append(super().RLock())
         return self._locks[-1]
-
-
-def end_with_parent() -> None:
-    """Lets a process end when the one that started it is killed, even from within a long read."""
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

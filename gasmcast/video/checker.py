@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from gasmcast.processes import end_with_parent
 from gasmcast.video._check_lists import BAD, WARNING, CheckLists
-from gasmcast.video._check_processes import CheckContext, end_with_parent
+from gasmcast.video._check_processes import CheckContext
 from gasmcast.video._contents import Deadline, look_inside
 from gasmcast.video._decord import decord_installed
 from gasmcast.video.errors import VideoReadError

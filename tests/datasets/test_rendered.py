@@ -436,13 +436,17 @@ def test_a_killed_run_is_completed(tmp_path, monkeypatch):
     kept = root / splits["train"][0].path
     modified = kept.stat().st_mtime_ns
     # What a process killed in the middle of a write leaves behind: half a file, not under its name.
+    # The next call deletes it, but nothing that is not its own.
     (kept.parent / ".train_00_00001.mp4.1.part").write_bytes(b"half")
+    (root / ".train.csv.1.part").write_bytes(b"half")
+    foreign = kept.parent / ".mine.mp4.1.part"
+    foreign.write_bytes(b"half")
 
     monkeypatch.setattr(rendered, "render_clip", lambda *a, **k: drawn.append(0) or draw(*a, **k))
     assert write_rendered_dataset(root, **WRITTEN) == splits
     assert len(drawn) == 12
     assert kept.stat().st_mtime_ns == modified
-    (kept.parent / ".train_00_00001.mp4.1.part").unlink()
+    foreign.unlink()
     assert snapshot(root) == snapshot(whole)
 
     lost = root / splits["test"][1].path

@@ -259,6 +259,9 @@ class TestDamage:
         assert [str(damage) for damage in found] == [
             f"{extra}: the store has 4 shards, not so many (0 clips, none of this store)"
         ]
+        read = FeatureStore(store)
+        assert (read.failed(), read.missing) == ({}, ())
+        assert read[9]
 
     def test_what_is_damaged_is_made_again_on_request(self, store):
         whole = shard(store, 1).read_bytes()

@@ -323,6 +323,41 @@ class TestMerging:
         one = next((tmp_path / "1" / "shards").iterdir())
         assert one.samefile(tmp_path / "0" / "shards" / one.name)  # not copied
 
+    @pytest.mark.parametrize("worse", ["target", "source"])
+    def test_of_two_files_of_a_shard_the_better_stays(self, tmp_path, store, worse):
+        fill(tmp_path / "worse", manifest(), failed=("folder/clip 1", "folder/clip 9"))
+        target, source = tmp_path / "worse", store
+        if worse == "source":
+            target, source = source, target
+        before = files(source)
+        assert merge_stores(target, [source]) == []
+        assert FeatureStore(target).failed() == {}
+        assert files(target) == files(store)  # and of each shard one file
+        assert files(source) == before
+
+    def test_a_damaged_file_takes_no_place(self, tmp_path, store):
+        target = fill(tmp_path / "target", manifest(), failed=("folder/clip 1",))
+        before = files(target)
+        better = next((store / "shards").glob("00000-*"))
+        content = better.read_bytes()
+        better.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        message = (
+            r"store/shards/00000-00000-.* cannot take the place of .*target/shards/00000-00001-.*: "
+            "its content is damaged: checksum .*; verify_store finds and removes such files$"
+        )
+        with pytest.raises(FeatureStoreError, match=message):
+            merge_stores(target, [store])
+        assert files(target) == before
+
+    def test_a_shard_with_too_high_a_number_stays_behind(self, tmp_path, store):
+        target = tmp_path / "target"
+        FeatureStoreWriter(target, manifest())
+        file = next((store / "shards").glob("00000-*"))
+        extra = file.with_name(file.name.replace("00000-", "00007-", 1))
+        extra.write_bytes(file.read_bytes())
+        assert merge_stores(target, [store]) == []
+        assert verify_store(target) == []
+
     def test_what_is_lacking_is_told(self, tmp_path):
         for worker in range(2):
             write_shard(FeatureStoreWriter(tmp_path / str(worker), manifest()), worker)
