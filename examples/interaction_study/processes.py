@@ -1,9 +1,6 @@
 """The processes that train: one thread each, and none outlives the study."""
 
-import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -11,6 +8,8 @@ from multiprocessing import get_context
 
 import torch
 from pebble import ProcessExpired, ProcessPool
+
+from gasmcast.processes import end_with_parent
 
 
 @contextmanager
@@ -49,6 +48,4 @@ def training_processes(count: int) -> Iterator[ProcessPool]:
 def _begin() -> None:
     # Each its own thread: two runs at once are faster than one that shares its small products.
     torch.set_num_threads(1)
-    # Where the study is killed, nobody would tell this process to end.
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    end_with_parent()
