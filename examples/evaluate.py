@@ -1,7 +1,8 @@
 """Evaluate a saved model on videos with labels, and write every prediction.
 
     python examples/evaluate.py --checkpoint runs/mine/model --test VIDEOS --output results
-    python examples/evaluate.py --checkpoint runs/ssv2/model --test validation.json --protocol ssv2
+    python examples/evaluate.py --checkpoint runs/ssv2/model --test validation.json --root VIDEOS \\
+        --protocol ssv2 --output results
 
 prints top-1, top-5 and mean class accuracy. With ``--output`` it writes ``results.json``,
 ``per_class.csv``, ``confusion_matrix.csv`` and ``predictions.csv``. The probabilities of a video

@@ -55,7 +55,7 @@ class SemanticExtractor:
         num_frames: Frames of the clip that it looks at.
         pooling: How the patches of these frames are pooled.
         model_kwargs: Further arguments of timm.create_model.
-        trainable: Train it along instead of keeping it frozen.
+        trainable: Train it jointly with the head instead of keeping it frozen.
     """
 
     model_name: str = "vit_base_patch16_dinov3.lvd1689m"
@@ -73,7 +73,7 @@ class MotionExtractor:
     Args:
         checkpoint: File of I3D weights; null: random weights.
         width: Factor on the number of channels of I3D.
-        trainable: Train it along instead of keeping it frozen.
+        trainable: Train it jointly with the head instead of keeping it frozen.
     """
 
     checkpoint: Path | None = None
@@ -111,7 +111,7 @@ class Model(Extractors):
             width) or late (nothing but the classifier).
         bottleneck_dim: Width of the bottleneck.
         num_heads: Heads of graph and cross-attention.
-        similarity_threshold: Cosine similarity that ties two nodes of a graph.
+        similarity_threshold: Cosine similarity that connects two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
         max_similar: At most so many edges a node receives through similarity alone.
         dropout: Probability of dropping a graph attention weight.
