@@ -141,7 +141,7 @@ def own_figure(seen: ClipInspection) -> Figure:
     left, middle, right = figure.add_gridspec(1, 3)
     ax = figure.add_subplot(left)
     values = seen.graph_attention("spatial")
-    label = "attention (line: even)"
+    label = "attention (line: uniform)"
     draw_graph(seen.spatial, frame, ax, edge_values=values, node=patch, colorbar=label)
     ax.set_title(f"what patch {patch} takes from patches", fontsize="medium")
     ax = figure.add_subplot(middle)

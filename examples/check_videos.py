@@ -27,6 +27,7 @@ def main(
     source: str,
     labels: Path | None = None,
     root: Path | None = None,
+    split: int = 1,
     output: Path = Path("bad.csv"),
     num_workers: int = 4,
     timeout_seconds: float = 60.0,
@@ -39,12 +40,13 @@ def main(
         labels: File of the class names in order, where the source cannot be read without; they make
             no difference to the check.
         root: What relative paths of the list are relative to; null: the list's folder.
+        split: Which split, where the source holds several (HMDB51).
         output: The list of bad videos, continued where it exists; the others go on one beside it
             whose name ends in .checked.csv. Several data sets may share them.
         num_workers: Processes that read.
         timeout_seconds: How long each decoder may take for a video.
     """
-    videos = read_videos(source, root=root, classes=labels, part=None)
+    videos = read_videos(source, root=root, classes=labels, part=None, split=split)
     paths = [record.path for record in videos.records]
     summary = check_videos(paths, output, num_workers=num_workers, timeout_seconds=timeout_seconds)
     print(f"{summary.num_videos} videos, {summary.num_read} of them read now")

@@ -1,7 +1,8 @@
 """Evaluate a saved model on videos with labels, and write every prediction.
 
     python examples/evaluate.py --checkpoint runs/mine/model --test VIDEOS --output results
-    python examples/evaluate.py --checkpoint runs/ssv2/model --test validation.json --protocol ssv2
+    python examples/evaluate.py --checkpoint runs/ssv2/model --test validation.json --root VIDEOS \\
+        --protocol ssv2 --output results
 
 prints top-1, top-5 and mean class accuracy. With ``--output`` it writes ``results.json``,
 ``per_class.csv``, ``confusion_matrix.csv`` and ``predictions.csv``. The probabilities of a video
@@ -33,6 +34,7 @@ def main(
     output: Path | None = None,
     part: Literal["train", "validation", "test"] = "test",
     root: Path | None = None,
+    split: int = 1,
     bad_files: Path | None = None,
     check_labels: Path | None = None,
     protocol: Literal["ssv2", "kinetics"] | None = None,
@@ -55,6 +57,7 @@ def main(
         output: Folder for results, tables and predictions, made if need be; null: none.
         part: Which part of test, where it has several.
         root: Folder that relative paths of a list are relative to; null: the list's own.
+        split: Which split, where test holds several (HMDB51).
         bad_files: List of files that are known to be damaged and are left out.
         check_labels: File of class names; a model whose classes are others, or in another order, is
             not evaluated.
@@ -75,7 +78,8 @@ def main(
     model = TemporalCrossAttentionModel.from_pretrained(checkpoint)
     frames = {"num_frames": model.num_frames}
     views = evaluation_views(protocol, **frames, clips=clips, crops=crops, stride=stride)
-    tested = load_part(test, part, model.class_names, labels=None, root=root, bad_files=bad_files)
+    options = {"labels": None, "root": root, "split": split, "bad_files": bad_files}
+    tested = load_part(test, part, model.class_names, **options)
     if isinstance(tested, FeatureStore):
         if views != evaluation_views(**frames):
             raise ValueError(f"{test} is a feature store: its views were chosen when it was made")

@@ -194,14 +194,14 @@ def print_edges(part: GraphPart, values: Values, chosen: Tensor) -> None:
 
 
 def spread(values: Tensor) -> str:
-    """From where to where values run, and whether they are all but even."""
+    """From where to where values run, and whether they are nearly uniform."""
     if not len(values):
         return "none"
     text = f"{values.min():.4f} to {values.max():.4f}, mean {values.mean():.4f}"
-    return f"{text}: all but even" if all_but_even(values) else text
+    return f"{text}: nearly uniform" if nearly_uniform(values) else text
 
 
-def all_but_even(values: Tensor) -> bool:
+def nearly_uniform(values: Tensor) -> bool:
     """Whether none is further from the mean than a quarter of it."""
     return bool(len(values)) and bool(
         (values - values.mean()).abs().max() <= values.mean().abs() / 4
@@ -265,7 +265,7 @@ def draw(
     high = max(most, 0.0 if signed else 2 * mean) or 1.0
     drawn = {"edge_values": values.edges[chosen], "top_k": None}
     drawn["limits"] = (-high if signed else 0.0, high)
-    of_edges = f"the {len(chosen)} strongest edges" + even_note(edges)
+    of_edges = f"the {len(chosen)} strongest edges" + uniform_note(edges)
     if part.stream == "spatial":
         frame = inspection.frames[inspection.frame_index]
         left, right = figure.subplots(1, 2)
@@ -275,7 +275,7 @@ def draw(
         nodes = values.nodes.view(inspection.grid_size)
         overlay_patches(frame, nodes, right, colorbar="value of the patch", signed=signed)
         over = f"frame {inspection.frame_index} (of 0 to {len(inspection.frames) - 1})"
-        right.set_title(f"all patches, over {over}{even_note(values.nodes)}", fontsize="medium")
+        right.set_title(f"all patches, over {over}{uniform_note(values.nodes)}", fontsize="medium")
         return
     film, arcs, bars = axes = figure.subplots(3, 1, height_ratios=(1, 2.2, 1.2))
     draw_film_strip(inspection.frames, graph.num_nodes, film)
@@ -283,14 +283,14 @@ def draw(
     arcs.set_title(of_edges, fontsize="medium")
     draw_segment_bars(values.nodes, bars, signed=signed)
     bars.set_ylabel("value of\nthe segment", fontsize="small")
-    bars.set_title("all segments" + even_note(values.nodes), fontsize="medium")
+    bars.set_title("all segments" + uniform_note(values.nodes), fontsize="medium")
     # Beside all three, so that they stay as wide as each other.
     edge_bar(arcs, list(axes), None if signed else mean, shrink=0.7)
 
 
-def even_note(values: Tensor) -> str:
-    """What to add to a title where values are all but even."""
-    return f"\n(of all, {spread(values)})" if all_but_even(values) else ""
+def uniform_note(values: Tensor) -> str:
+    """What to add to a title where values are nearly uniform."""
+    return f"\n(of all, {spread(values)})" if nearly_uniform(values) else ""
 
 
 def edge_bar(drawing: Axes, axes: list[Axes], mean: float | None, **place: float) -> None:

@@ -1,8 +1,9 @@
 """Extract the features of videos once, to train on them as often as wanted.
 
-    python examples/extract_features.py --videos train.json --root VIDEOS --output stores/train
+    python examples/extract_features.py --videos train.json --root VIDEOS --random_views 4 \\
+        --model.motion_extractor.checkpoint rgb_imagenet.pt --output stores/train
     python examples/extract_features.py --videos validation.json --root VIDEOS --protocol ssv2 \\
-        --output stores/validation
+        --model.motion_extractor.checkpoint rgb_imagenet.pt --output stores/validation
 
 Killed at any moment, the same command goes on where it stopped. Several processes, on one machine
 or many that share the folder, each with its ``--worker`` of so many ``--workers`` (or started by
@@ -38,6 +39,7 @@ def main(
     part: Literal["train", "validation", "test"] = "train",
     labels: Path | None = None,
     root: Path | None = None,
+    split: int = 1,
     bad_files: Path | None = None,
     check_labels: Path | None = None,
     protocol: Literal["ssv2", "kinetics"] | None = None,
@@ -70,6 +72,7 @@ def main(
         part: Which part of videos, where it has several.
         labels: File of the class names in order; null: as the kind of list has it.
         root: Folder that relative paths of a list are relative to; null: the list's own.
+        split: Which split, where videos holds several (HMDB51).
         bad_files: List of files that are known to be damaged and are left out.
         check_labels: File of class names; videos whose classes are others, or in another order, are
             refused.
@@ -103,7 +106,8 @@ def main(
         raise ValueError("name the videos to extract features of: --videos VIDEOS")
     if random_views and protocol is not None:
         raise ValueError(f"random_views and protocol={protocol!r} exclude each other")
-    listed = load_part(videos, part, labels=labels, root=root, bad_files=bad_files)
+    options = {"labels": labels, "root": root, "split": split, "bad_files": bad_files}
+    listed = load_part(videos, part, **options)
     if isinstance(listed, FeatureStore):
         raise ValueError(f"{videos} is a feature store: expected videos")
     if check_labels is not None:

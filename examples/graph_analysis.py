@@ -6,10 +6,10 @@
 
 draws clips of the rendered set that no training has seen, of which it is known where the object is,
 and lets two models look at them: the trained one, and one of the same parts with fresh weights.
-Each graph of patches goes to networkx, as it came out of the model, and is held against the
+Each graph of patches goes to networkx, as it came out of the model, and is compared with the
 object's outline: which patches are central, which form communities, where the evidence for the
-class lies. Everything is also held against the outline of another clip, for the middle of the frame
-is where objects mostly are, whatever a model sees.
+class lies. Everything is also compared with the outline of another clip, for the middle of the
+frame is where objects mostly are, whatever a model sees.
 
 What it printed and drew for the quickstart's model, and what that says, is in
 docs/graph_analysis.md; on a machine with two CPU cores it took 1 min 11 s.
@@ -48,8 +48,8 @@ EVIDENCE = "evidence against the second class"
 WEIGHTS = ("similarity", "attention")
 
 # %% [markdown]
-# Clips with an outline. A patch is of the object when the object covers at least half of it, in the
-# mean over the frames that the model makes its patches of.
+# Clips with an outline. A patch is of the object when the object covers at least half of it, on
+# average over the frames that the model makes its patches of.
 
 
 # %%
@@ -145,7 +145,7 @@ def communities(inspection: ClipInspection, weight: str, seed: int = 0) -> Tenso
 
 
 # %%
-def hold_against(
+def compare(
     on_object: Tensor, graph: Data, central: dict[str, Tensor], groups: dict[str, Tensor]
 ) -> dict[str, float]:
     """All numbers of one clip for one outline."""
@@ -261,7 +261,7 @@ def main(
             groups = {weight: communities(inspection, weight) for weight in WEIGHTS}
             other = chosen[(place + len(chosen) // 2) % len(chosen)]
             for outline, found in (number, own), (other, another):
-                found.append(hold_against(outlines[outline], inspection.spatial, central, groups))
+                found.append(compare(outlines[outline], inspection.spatial, central, groups))
             own[-1] |= describe(inspection)
             first_clip.setdefault(name, inspection)
         print(f"\n{name}: {correct} of {len(chosen)} clips named correctly")

@@ -3,11 +3,11 @@
     pip install scikit-learn "jsonargparse[signatures]"
     python examples/graphs_elsewhere.py
 
-cuts the 1797 digits of scikit-learn (8 x 8 pixels, no download) into 16 patches each, ties the
-patches by several rules, and trains a plain GATv2 of PyG to name the digit from each kind of graph.
-Nothing of the video model is used: the graphs are made once, by a PyG transform, and go through
-PyG's own loader and layers. It also prints what one of the graphs holds and draws one digit with
-the edges of every rule.
+cuts the 1797 digits of scikit-learn (8 x 8 pixels, no download) into 16 patches each, connects
+the patches by several rules, and trains a plain GATv2 of PyG to name the digit from each kind of
+graph. Nothing of the video model is used: the graphs are made once, by a PyG transform, and go
+through PyG's own loader and layers. It also prints what one of the graphs holds and draws one digit
+with the edges of every rule.
 
 Printed on a machine with two CPU cores, after 53 s:
 
@@ -80,8 +80,8 @@ def main(
 
     Args:
         output: Folder for the picture, made if need be.
-        similarity_threshold: Cosine similarity that ties two patches, in "grid | similar".
-        neighbors: How many of the most alike patches a patch is tied to, in "alike elsewhere".
+        similarity_threshold: Cosine similarity that connects two patches, in "grid | similar".
+        neighbors: To how many of the most alike patches a patch is connected, in "alike elsewhere".
         digits: How many of the 1797 digits to use, a quarter of them to test on.
         epochs: Passes over the digits to train on.
         runs: Trainings of each kind, each from other random weights.

@@ -49,7 +49,7 @@ def main(
         video: The video file.
         output: Folder for the pictures and the JSON files, made if need be.
         checkpoint: Folder of a saved model, whose own graphs are shown; null: graphs of pixels.
-        similarity_threshold: Cosine similarity that ties two nodes of a graph of pixels.
+        similarity_threshold: Cosine similarity that connects two nodes of a graph of pixels.
         adjacency_window: Segments at most so far apart are adjacent, in a graph of pixels.
     """
     check_folder(output)

@@ -3,10 +3,10 @@
     python examples/quickstart.py
 
 renders short clips of textured objects in motion, writes them as H.264 files, trains the real
-model (small extractors, trained along) on those files as on any folder of videos, evaluates it on
-held-out clips, saves it, loads it again, names the action in one clip, and draws what the model
-attended to. No single frame tells the direction of a motion, and motion does not tell the pattern,
-so both streams are needed.
+model (small extractors, trained jointly with the head) on those files as on any folder of videos,
+evaluates it on held-out clips, saves it, loads it again, names the action in one clip, and draws
+what the model attended to. No single frame tells the direction of a motion, and motion does not
+tell the pattern, so both streams are needed.
 
 Printed on a machine with two CPU cores, after 1 min 3 s:
 
@@ -39,7 +39,7 @@ IMAGE_SIZE = 64
 
 
 def small_model(classes: tuple[str, ...]) -> TemporalCrossAttentionModel:
-    """The real model on extractors small enough to be trained along on a laptop."""
+    """The real model on extractors small enough to be trained with the head on a laptop."""
     return TemporalCrossAttentionModel(
         num_classes=len(classes),
         class_names=classes,

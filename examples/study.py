@@ -168,7 +168,7 @@ def prepare(plan: Plan, output: Path, processes: int, quick: bool) -> None:
 
 
 def fingerprint(output: Path) -> str:
-    """Of the extractors: runs on the features of others cannot be held against each other."""
+    """Of the extractors: runs on the features of others cannot be compared."""
     model = TemporalCrossAttentionModel.from_pretrained(output / "extractors")
     extractors = (model.semantic_extractor, model.motion_extractor)
     return "-".join(extractor.fingerprint()["weights"] for extractor in extractors)

@@ -1,7 +1,8 @@
 """Train and evaluate on videos with labels, or on features of them that are stored already.
 
     python examples/train.py --config examples/configs/small.yaml --train VIDEOS --output runs/mine
-    python examples/train.py --train stores/train --test stores/validation --output runs/stored
+    python examples/train.py --train stores/train --test stores/validation \\
+        --model.motion_extractor.checkpoint rgb_imagenet.pt --output runs/stored
     python examples/train.py --train train.csv --test test.csv --labels labels.json \\
         --model.motion_extractor.checkpoint rgb_imagenet.pt --output runs/full
 
@@ -54,7 +55,7 @@ class SemanticExtractor:
         num_frames: Frames of the clip that it looks at.
         pooling: How the patches of these frames are pooled.
         model_kwargs: Further arguments of timm.create_model.
-        trainable: Train it along instead of keeping it frozen.
+        trainable: Train it jointly with the head instead of keeping it frozen.
     """
 
     model_name: str = "vit_base_patch16_dinov3.lvd1689m"
@@ -72,7 +73,7 @@ class MotionExtractor:
     Args:
         checkpoint: File of I3D weights; null: random weights.
         width: Factor on the number of channels of I3D.
-        trainable: Train it along instead of keeping it frozen.
+        trainable: Train it jointly with the head instead of keeping it frozen.
     """
 
     checkpoint: Path | None = None
@@ -110,7 +111,7 @@ class Model(Extractors):
             width) or late (nothing but the classifier).
         bottleneck_dim: Width of the bottleneck.
         num_heads: Heads of graph and cross-attention.
-        similarity_threshold: Cosine similarity that ties two nodes of a graph.
+        similarity_threshold: Cosine similarity that connects two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
         max_similar: At most so many edges a node receives through similarity alone.
         dropout: Probability of dropping a graph attention weight.
@@ -204,6 +205,7 @@ def main(
     validation: Path | None = None,
     labels: Path | None = None,
     root: Path | None = None,
+    split: int = 1,
     bad_files: Path | None = None,
     check_labels: Path | None = None,
     flip: str | None = None,
@@ -227,6 +229,7 @@ def main(
         validation: The like, to choose the best epoch by; null: the last epoch is taken.
         labels: JSON file with the class names in order; null: sorted names.
         root: Folder that relative paths of lists are relative to; null: the list's own.
+        split: Which split, where a source holds several (HMDB51).
         bad_files: List of files that are known to be damaged and are left out of all parts.
         check_labels: File of class names; a run whose classes are others, or in another order, ends
             at once.
@@ -245,7 +248,7 @@ def main(
         trainer: Arguments of lightning.Trainer, such as {devices: 8, num_nodes: 2, precision:
             bf16-mixed, accumulate_grad_batches: 4, gradient_clip_val: 1.0}.
     """
-    options = {"labels": labels, "root": root, "bad_files": bad_files}
+    options = {"labels": labels, "root": root, "split": split, "bad_files": bad_files}
     trained = load_part(train, "train", **options)
     if test is not None:
         tested = load_part(test, "test", trained.classes, **options)
@@ -281,6 +284,7 @@ def load_part(
     *,
     labels: Path | None,
     root: Path | None,
+    split: int,
     bad_files: Path | None,
 ) -> LabeledVideos | FeatureStore:
     """The videos of a source without those that are known to be damaged, or a store as it is."""
@@ -288,7 +292,7 @@ def load_part(
         if bad_files is not None:
             raise ValueError(f"bad_files are for videos, got the feature store {source}")
         return FeatureStore(source)
-    videos = read_videos(source, root=root, classes=classes or labels, part=part)
+    videos = read_videos(source, root=root, classes=classes or labels, part=part, split=split)
     if bad_files is None:
         return videos
     # One list for all parts: it names files of the others too.

@@ -58,7 +58,7 @@ class TemporalCrossAttentionModel(
             :class:`~gasmcast.GASMCAST`.
         bottleneck_dim: Width of the bottleneck, where there is one.
         num_heads: Heads H of graph and cross-attention.
-        similarity_threshold: Cosine similarity that ties two nodes of a graph.
+        similarity_threshold: Cosine similarity that connects two nodes of a graph.
         adjacency_window: Segments at most so far apart are adjacent.
         max_similar: At most so many edges a node receives through similarity alone.
         dropout: Probability of dropping a graph attention weight in training.

@@ -50,8 +50,9 @@ def train_transform(
 ) -> v2.Compose:
     """One random crop, colour change and erased box for all frames of a clip.
 
-    There is no horizontal flip: it would swap the meaning of classes such as "moving left to
-    right". Random choices come from torch's global generator.
+    It does not flip, which would swap the meaning of classes such as "moving left to right":
+    :class:`~gasmcast.datasets.ClipDataset` does that on request, and swaps their labels. Random
+    choices come from torch's global generator.
 
     Args:
         image_size: Height and width of the clip in pixels.

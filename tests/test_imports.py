@@ -9,7 +9,7 @@ import gasmcast
 
 ROOT = Path(gasmcast.__file__).parent
 
-# A room may import from itself and from these rooms of gasmcast.
+# A part may import from itself and from these parts of gasmcast.
 ALLOWED = {
     "positions": set(),
     "processes": set(),
@@ -38,7 +38,7 @@ ALLOWED = {
 }
 
 
-def rooms_imported(path: Path) -> set[str]:
+def parts_imported(path: Path) -> set[str]:
     module = ast.parse(path.read_text())
     typing_only = {
         id(node)
@@ -69,11 +69,11 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_one_way(path):
-    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    if room == "__init__":
-        assert rooms_imported(path) == set()
+    part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if part == "__init__":
+        assert parts_imported(path) == set()
         return
-    assert rooms_imported(path) <= ALLOWED[room] | {room}
+    assert parts_imported(path) <= ALLOWED[part] | {part}
 
 
 def test_public_names_are_there():

@@ -32,7 +32,8 @@ class I3DMotionExtractor(FeatureExtractor):
         backbone: A network to use instead. It maps [B, 3, T, H, W] in [-1, 1] to [B, D, S, H', W'],
             has ``feature_dim`` (D), and may have ``temporal_stride`` (S = ceil(T / stride), 2 where
             it does not say).
-        trainable: ``True`` trains the backbone along; see :class:`FeatureExtractor`.
+        trainable: ``True`` trains the backbone jointly with the head; see
+            :class:`FeatureExtractor`.
         allow_random_weights: ``True`` says that random weights are meant, for instance because
             saved ones are loaded next, and silences the warning. :meth:`config` sets it.
 

@@ -42,7 +42,8 @@ class DINOv3SemanticExtractor(FeatureExtractor):
             ``patch_embed.grid_size`` or ``grid_size`` (rows, columns) or by way of
             ``patch_embed.patch_size`` (pixels). Mean and std are taken from its ``pretrained_cfg``
             where it has one, else they are ImageNet's.
-        trainable: ``True`` trains the backbone along; see :class:`FeatureExtractor`.
+        trainable: ``True`` trains the backbone jointly with the head; see
+            :class:`FeatureExtractor`.
 
     Attributes:
         feature_dim: D, 768 by default.

@@ -92,7 +92,7 @@ class OpenShard:
 
 
 def open_shard(path: Path, manifest: Manifest, shard: int) -> OpenShard:
-    """Map a shard file and hold its header against the manifest.
+    """Map a shard file and compare its header with the manifest.
 
     Raises:
         ShardError: The file is missing, cut off, not of this store or not what the manifest says.

@@ -38,7 +38,7 @@ def verify_store(
     remove: bool = False,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> list[Damage]:
-    """Read every byte of a store and hold it against checksums and manifest.
+    """Read every byte of a store and compare it with checksums and manifest.
 
     Args:
         folder: The store.

@@ -168,9 +168,9 @@ def build_spatial_graph(
             :func:`~gasmcast.generate_spatial_positions` gives them): [N, 2], the same for all
             clips; or [B, N, 2]; or [sum N, 2] with ``batch`` or ``ptr``. Any number of coordinates
             will do.
-        similarity_threshold: The cosine similarity :math:`\tau` from which two patches are tied
-            however far apart they are: a number, above 1 for never, or :class:`Quantile` or
-            :class:`TargetDegree`, with which each clip chooses its own.
+        similarity_threshold: The cosine similarity :math:`\tau` from which two patches are
+            connected however far apart they are: a number, above 1 for never, or :class:`Quantile`
+            or :class:`TargetDegree`, with which each clip chooses its own.
         features: What the patches look like: [N, D] for one image; [B, N, D] for a batch; or
             [sum N, D] with ``batch`` or ``ptr`` for images of different sizes.
         radius: The distance :math:`r` within which patches are adjacent, in patch units; 1 is the
@@ -223,7 +223,8 @@ def build_temporal_graph(
         positions: When the segments are, in segments (as
             :func:`~gasmcast.generate_temporal_positions` gives them): [N, 1], [B, N, 1], or
             [sum N, 1] with ``batch`` or ``ptr``.
-        adjacency_window: The window :math:`w`, inclusive; 2 ties each segment to two on each side.
+        adjacency_window: The window :math:`w`, inclusive; 2 connects each segment with two on
+            each side.
         features: How the segments move, shapes as for :func:`build_spatial_graph`.
         similarity_threshold: As for :func:`build_spatial_graph`.
         causal: The rules make edges only from a segment to itself and later ones.
@@ -274,7 +275,7 @@ def build_spatiotemporal_graph(
         \end{cases}
 
     Without ``features`` the second line has no similarity: patches of frames within the window are
-    tied where they are adjacent in space.
+    connected where they are adjacent in space.
 
     Args:
         positions: Where and when the patches are, (x, y, t) as
@@ -284,7 +285,7 @@ def build_spatiotemporal_graph(
             :class:`Quantile` or :class:`TargetDegree` counts the pairs of the whole clip.
         features: What the patches look like, [N, D], [B, N, D] or [sum N, D].
         radius: Chebyshev distance of adjacent patches, in patch units.
-        window: :math:`w`: frames at most so far apart are tied, in the unit of t.
+        window: :math:`w`: frames at most so far apart are connected, in the unit of t.
         temporal_threshold: :math:`\tau_t`; None: ``similarity_threshold``.
         causal: Between frames, the rules make edges only from earlier to later ones;
             ``min_neighbors``, ``connected`` and ``undirected`` add others.

@@ -39,7 +39,7 @@ RULE_COLORS = {
     EdgeRule.OTHER: "#cc79a7",
 }
 NO_RULE_COLOR = "#555555"
-UNBOUNDED = EdgeRule.SIMILAR | EdgeRule.OTHER  # such a rule can tie a node to any number of others
+UNBOUNDED = EdgeRule.SIMILAR | EdgeRule.OTHER  # they give a node any number of neighbours
 STRIPE = 4.0  # length in line widths
 FEW_SEGMENTS = 16
 
@@ -78,7 +78,7 @@ def draw_graph(
         ax: Where to draw; a new figure by default.
         top_k: So many edges a node are drawn, so that a dense graph stays readable. By value, the
             largest that enter it (by size where they are signed). By rule, of the edges that can
-            tie it to any number of others, the most similar (the shortest, where the graph knows
+            lead to any number of others, the most similar (the shortest, where the graph knows
             no similarity): those by ``SIMILAR`` or ``OTHER`` alone and those between frames. None:
             draw all. ``"auto"``: all of a graph over time with at most 16 segments, else 3.
         edge_values: A finite value per edge, [E], in the order of ``edge_index``.
@@ -88,8 +88,8 @@ def draw_graph(
         limits: Ends of the scale of ``edge_values``, (0, high) or (-high, high), for several
             drawings on one scale; values beyond them are drawn as those at the end. By default 0
             and the largest value of the graph (or of what enters ``node``), but at least twice the
-            mean, so that all but even values look all but even; where there are negative values,
-            plus and minus the largest size.
+            mean, so that nearly uniform values look nearly uniform; where there are negative
+            values, plus and minus the largest size.
 
     Returns:
         The axes.

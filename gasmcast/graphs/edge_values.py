@@ -35,8 +35,8 @@ def value_colors(*, signed: bool) -> Colormap:
 def value_limits(values: Tensor, *, signed: bool) -> tuple[float, float]:
     """Ends of the colour scale of these values.
 
-    0 and the largest, but at least twice the mean, so that all but even values look all but even;
-    signed, plus and minus the largest size.
+    0 and the largest, but at least twice the mean, so that nearly uniform values look nearly
+    uniform; signed, plus and minus the largest size.
     """
     most = float(values.abs().max()) if len(values) else 0.0
     if signed:

@@ -1,4 +1,4 @@
-"""The maximum spanning tree of each clip: the fewest edges that tie all of its nodes together."""
+"""The maximum spanning tree of each clip: the fewest edges that connect all of its nodes."""
 
 from collections.abc import Callable
 

@@ -43,12 +43,12 @@ class Quantile:
 
 @dataclass(frozen=True)
 class TargetDegree:
-    """The threshold with which a clip's nodes have ``k`` similar neighbours in the mean.
+    """The threshold with which a clip's nodes have ``k`` similar neighbours on average.
 
     Ties at the threshold can make it more, rounding half an edge more or less.
 
     Args:
-        k: Neighbours of a node in the mean; all others where a clip has fewer.
+        k: Neighbours of a node on average; all others where a clip has fewer.
 
     Raises:
         ValueError: ``k`` is negative.

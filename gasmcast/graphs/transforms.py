@@ -185,7 +185,7 @@ class TemporalGraph(_GraphTransform):
 
     Args:
         adjacency_window: As for :func:`build_temporal_graph`, as all others.
-        similarity_threshold: The cosine similarity from which segments are tied.
+        similarity_threshold: The cosine similarity from which segments are connected.
         causal: Edges only from a segment to itself and later ones.
         max_similar: At most so many edges a segment receives through similarity alone.
         options: As for :func:`build_graph`, without ``batch``, ``ptr`` and ``mask``.
@@ -234,7 +234,7 @@ class SpatiotemporalGraph(_GraphTransform):
     Args:
         similarity_threshold: As for :func:`build_spatiotemporal_graph`, as all others.
         radius: The distance within which patches of a frame are adjacent.
-        window: Frames at most so far apart are tied.
+        window: Frames at most so far apart are connected.
         temporal_threshold: The cosine similarity between frames; None: ``similarity_threshold``.
         causal: Between frames, only edges from earlier to later ones.
         options: As for :func:`build_graph`, without ``batch``, ``ptr`` and ``mask``.

@@ -1,4 +1,4 @@
-"""GATv2 graph attention at about the price of its matrix products."""
+"""Memory-efficient GATv2 graph attention."""
 
 from __future__ import annotations
 
@@ -45,9 +45,11 @@ class FusedGATv2Conv(GATv2Conv):
     (:func:`gatv2_backend` tells which). Kept for the gradients are the projected nodes, twice
     [N, H * C], the attention, [E, H], and on the CPU a bit for each edge and channel.
 
-    Edges may come in any order; those sorted by target are not sorted again. Their order is
-    computed once for an ``edge_index``, and remembered as long as that tensor lives and is
-    unchanged: all layers, and all epochs over the same graph, share it.
+    Edges may come in any order. On a CPU, those that are sorted by target are recognised and not
+    sorted again; on a GPU, where to look would be to wait for it, only those of an
+    :class:`~torch_geometric.EdgeIndex` that says so. The order is computed once for an
+    ``edge_index``, and remembered as long as that tensor lives and is unchanged: all layers, and
+    all epochs over the same graph, share it.
 
     Whatever the kernels do not cover goes PyG's way, with PyG's results: other aggregations than
     the sum, ``flow="target_to_source"``, hooks on messages and explainers, ``torch.sparse``

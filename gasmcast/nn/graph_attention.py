@@ -182,7 +182,7 @@ class SemanticGraphAttention(_StreamGraphAttention):
     Args:
         input_dim: Width D of the patches.
         num_heads: Heads H.
-        similarity_threshold: Cosine similarity that ties two patches.
+        similarity_threshold: Cosine similarity that connects two patches.
         max_similar: At most so many edges a patch receives through similarity alone, the most
             similar first; None: no cap. The cap bounds memory where all patches look alike.
         radius: Chebyshev distance of adjacent patches, in patch units.
@@ -229,7 +229,7 @@ class MotionGraphAttention(_StreamGraphAttention):
         input_dim: Width D of the segments.
         num_heads: Heads H.
         adjacency_window: Segments at most so far apart are adjacent.
-        similarity_threshold: Cosine similarity that ties two segments.
+        similarity_threshold: Cosine similarity that connects two segments.
         max_similar: As for :class:`SemanticGraphAttention`.
         dropout: Probability of dropping an attention weight in training.
 

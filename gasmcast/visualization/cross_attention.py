@@ -90,9 +90,9 @@ def visualize_cross_attention_layers(
             ax.set_ylabel("segments attend to patches")
             bars.set_ylabel("patches attend\nto segments")
     where = {"xycoords": ("axes fraction", "data"), "va": "center"}
-    even = bars.annotate("even", (1.02, even_segment), color="black", fontsize="small", **where)
+    even = bars.annotate("uniform", (1.02, even_segment), color="black", fontsize="small", **where)
     even.set_in_layout(False)  # it has room enough, below the colour bar
-    add_overlay_bar(heat, maps, "attention on a patch (line: even)", even_patch)
+    add_overlay_bar(heat, maps, "attention on a patch (line: uniform)", even_patch)
     figure.suptitle(title)
     return save(figure, save_path)
 

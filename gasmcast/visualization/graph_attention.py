@@ -47,7 +47,7 @@ def visualize_graph_attention(
     head: int | None = None,
     truth: int | str | None = None,
 ) -> Figure:
-    """Which patches and segments are tied, and how much each takes from the others.
+    """Which patches and segments are connected, and how much each takes from the others.
 
     Top, the patches over a frame that they come from: the graph in the colours of its rules; the
     edges of most attention, as :func:`~gasmcast.draw_graph` draws them by value; the attention that
@@ -170,11 +170,11 @@ def _draw_temporal(
 
 
 def _pairs(graph: Data, drawn: Axes) -> str:
-    """How many pairs are tied, in whichever direction, and how many of them are drawn by rule."""
+    """How many pairs are connected, in whichever direction, and how many are drawn by rule."""
     source, target = graph.edge_index[:, graph.edge_index[0] != graph.edge_index[1]]
-    tied = torch.stack([source.minimum(target), source.maximum(target)]).unique(dim=1).size(1)
+    connected = torch.stack([source.minimum(target), source.maximum(target)]).unique(dim=1).size(1)
     # A pair of several rules is drawn in as many strokes.
     *strokes, _ = drawn.collections
     shown = {line[[0, -1]].tobytes() for stroke in strokes for line in stroke.get_segments()}
-    fewer = f", {len(shown)} drawn" if len(shown) < tied else ""
-    return f"{tied} pairs tied by rule{fewer}"
+    fewer = f", {len(shown)} drawn" if len(shown) < connected else ""
+    return f"{connected} pairs connected by rule{fewer}"

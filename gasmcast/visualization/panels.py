@@ -51,8 +51,8 @@ def overlay_patches(
         ax: Where to draw; a new figure by default.
         colorbar: Its label; None: no colour bar.
         limits: Values of the colour scale's ends, for several pictures on one scale. By default 0
-            and the largest value, but at least twice the mean, so that all but even values look all
-            but even; or, signed, plus and minus the largest size. Values beyond them have the
+            and the largest value, but at least twice the mean, so that nearly uniform values look
+            nearly uniform; or, signed, plus and minus the largest size. Values beyond them have the
             colour of the end.
         signed: Whether values below 0 have a meaning.
 
@@ -165,7 +165,7 @@ def draw_segment_bars(
     """A value per segment as bars at the x positions 0 to S - 1, to stand under a film strip.
 
     Bars begin at 0. They are grey, and a dashed line marks the mean, which for attention is what
-    even attention gives; signed values are red above 0 and blue below, as in
+    uniform attention gives; signed values are red above 0 and blue below, as in
     :func:`overlay_patches`.
 
     Args:

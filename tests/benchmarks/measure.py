@@ -94,7 +94,7 @@ class Measured:
         return Spread.of([1000 * seconds for seconds in self._seconds[name]])
 
     def ratio(self, name: str, reference: str) -> Spread:
-        """Time of one way in times of another, taken round by round."""
+        """Time of one way relative to another, taken round by round."""
         rounds = zip(self._seconds[name], self._seconds[reference], strict=True)
         return Spread.of([seconds / base for seconds, base in rounds])
 

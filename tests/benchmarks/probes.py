@@ -85,7 +85,7 @@ def damping(
     where: tuple,
     grads: list[Tensor] | None = None,
 ) -> list[float]:
-    """Norm of the gradient that reaches each layer's input, in times of that at the output.
+    """Norm of the gradient that reaches each layer's input, relative to that at the output.
 
     Args:
         layers: In their order.
@@ -171,11 +171,11 @@ def run(model: TemporalCrossAttentionModel, videos: LabeledVideos, rendered: Lab
         f"{len(semantic)} real clips, {unreadable} unreadable; {len(rendered)} rendered clips "
         "that the model was not trained on.",
         "**Compression**, real clips. Share of the variance of what a layer reads that a linear "
-        "map makes again of its code; fitted on half of the clips, measured on the others.",
+        "map reconstructs from the code; fitted on half of the clips, measured on the others.",
         compression.run(layers, inputs),
         "**Residuals**, real clips. Relative change from the input of the three layers to their "
         "output, and norm of the gradient of the cross-entropy (of the model's own answers) on its "
-        "way back, in times of what it was.",
+        "way back, relative to that at the output (= 1).",
         residuals(model, semantic, motion),
     ]
     semantic, motion, labels, _ = refined(model, rendered)
@@ -193,7 +193,7 @@ def run(model: TemporalCrossAttentionModel, videos: LabeledVideos, rendered: Lab
             cut,
             "**Drift**, rendered clips. Total variation between the attentions of two layers (0: "
             "the same, 1: nothing in common), mean over tokens, heads and clips; between a layer's "
-            "attentions on clips of two classes; a layer's entropy in shares of that of an even "
+            "attentions on clips of two classes; a layer's entropy as a share of that of uniform "
             "attention.",
             progression.run_drift(weights),
         ]

@@ -78,7 +78,7 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
 
 
 def entropy(p: Tensor) -> Tensor:
-    """Entropy over the last dimension in shares of that of an even distribution."""
+    """Entropy over the last dimension as a share of that of a uniform distribution."""
     return torch.special.entr(p).sum(dim=-1) / torch.tensor(float(p.size(-1))).log()
 
 

@@ -73,6 +73,11 @@ def test_both_parts_of_hmdb51_are_checked(tmp_path, monkeypatch):
     monkeypatch.setattr("gasmcast.video.check_videos", check)
     run(monkeypatch, tmp_path / "splits", "--root=/v", "--output", tmp_path / "bad.csv")
     assert checked == [Path("/v/clap/a.avi"), Path("/v/clap/b.avi")]
+    checked.clear()
+    write(tmp_path / "splits" / "clap_test_split2.txt", "a.avi 0\nb.avi 1\nc.avi 2\n")
+    arguments = (tmp_path / "splits", "--root=/v", "--split=2", "--output", tmp_path / "bad.csv")
+    run(monkeypatch, *arguments)
+    assert checked == [Path("/v/clap/b.avi"), Path("/v/clap/c.avi")]
 
 
 def test_a_wrong_root_is_an_error_and_leaves_no_list(tmp_path, monkeypatch):
@@ -110,12 +115,14 @@ def test_options_reach_what_they_name(tmp_path, monkeypatch):
         "list.csv",
         "--root=clips",
         "--labels=labels.json",
+        "--split=3",
         f"--output={tmp_path / 'x.csv'}",
         "--num_workers=7",
         "--timeout_seconds=2.5",
     )
+    options = {"root": Path("clips"), "classes": Path("labels.json"), "part": None, "split": 3}
     assert calls == [
-        ("list.csv", {"root": Path("clips"), "classes": Path("labels.json"), "part": None}),
+        ("list.csv", options),
         (([Path("a.mp4")], tmp_path / "x.csv"), {"num_workers": 7, "timeout_seconds": 2.5}),
     ]
 

@@ -9,6 +9,7 @@ import torch
 
 from gasmcast.datasets import read_annotation_list, write_rendered_dataset
 from gasmcast.training import VideoDataModule, evaluate, evaluation_views
+from made_files import write
 from small import IMAGE_SIZE, small_model
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "evaluate.py"
@@ -110,3 +111,10 @@ def test_views_that_contradict():
         evaluation_views("ssv2", num_frames=8)
     with pytest.raises(ValueError, match="protocol must be one of ssv2, kinetics, got 'ucf'"):
         evaluation_views("ucf")
+
+
+def test_a_split_of_hmdb51_that_is_not_there(example, saved, tmp_path):
+    write(tmp_path / "splits" / "lift_test_split1.txt", "a.avi 1\nb.avi 2\n")
+    message = r"holds no <class>_test_split3\.txt, got the splits \[1\]$"
+    with pytest.raises(ValueError, match=message):
+        example.main(saved / "model", tmp_path / "splits", root=tmp_path, split=3)

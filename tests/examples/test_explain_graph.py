@@ -111,7 +111,7 @@ def test_what_is_drawn_are_the_values(stream, model_and_video):
 
 
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
-def test_all_but_even_values_look_it_and_are_called_so(stream, model_and_video):
+def test_nearly_uniform_values_look_it_and_are_called_so(stream, model_and_video):
     model, _, video = model_and_video
     seen = inspect_clip(model, video)
     part = GraphPart(model, seen, stream)
@@ -129,14 +129,14 @@ def test_all_but_even_values_look_it_and_are_called_so(stream, model_and_video):
         "the 4 strongest edges",
         "all patches, over frame 12 (of 0 to 15)" if stream == "spatial" else "all segments",
     ]
-    assert all(re.fullmatch(r".*\n\(of all, .*: all but even\)", title) for title in titles)
+    assert all(re.fullmatch(r".*\n\(of all, .*: nearly uniform\)", title) for title in titles)
     if stream == "temporal":
         assert figure.axes[2].get_ylim()[0] == 0
     else:
         assert figure.axes[1].images[1].get_clim()[0] == 0
     spread = script["spread"]
     assert spread(torch.tensor([0.1, 0.3])) == "0.1000 to 0.3000, mean 0.2000"
-    assert spread(torch.tensor([-0.2, -0.21])) == "-0.2100 to -0.2000, mean -0.2050: all but even"
+    assert spread(torch.tensor([-0.2, -0.21])) == "-0.2100 to -0.2000, mean -0.2050: nearly uniform"
 
 
 def test_mistakes_get_one_line(model_and_video, tmp_path):

@@ -9,6 +9,7 @@ from examples import running
 from gasmcast.datasets import scan_class_folders
 from gasmcast.feature_store import FeatureStore, verify_store
 from gasmcast.video import read_video, uniform_indices
+from made_files import write
 
 SMALL = """
 model:
@@ -169,3 +170,10 @@ def test_nothing_to_extract(tmp_path):
     assert "name the videos to extract features of: --videos VIDEOS" in error
     error = run("extract_features.py", "--output", tmp_path / "x", "--vidoes", "y", status=2)
     assert "vidoes" in error
+
+
+def test_a_split_of_hmdb51_that_is_not_there(tmp_path):
+    write(tmp_path / "splits" / "clap_test_split1.txt", "a.avi 1\nb.avi 2\n")
+    arguments = ("--videos", tmp_path / "splits", "--root", tmp_path, "--split", "3")
+    error = run("extract_features.py", *arguments, "--output", tmp_path / "x", status=1)
+    assert "holds no <class>_test_split3.txt, got the splits [1]" in error

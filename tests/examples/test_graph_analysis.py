@@ -87,13 +87,13 @@ def test_a_graph_that_knows_the_object_is_found_out(example):
     seen = SeenGraph(graph)
     groups = {weight: example.communities(seen, weight) for weight in ("similarity", "attention")}
     central = {"one": on_object.float(), "even": torch.ones(16), "less": -on_object.float()}
-    found = example.hold_against(on_object, graph, central, groups)
+    found = example.compare(on_object, graph, central, groups)
     assert [found[f"{name}: AUC"] for name in central] == [1, 0.5, 0]
     for weight in ("similarity", "attention"):
         assert found[f"communities by {weight}: mutual information"] == pytest.approx(1)
     assert found["edges within object or background"] == 1
     other = torch.arange(16) % 2 == 0
-    found = example.hold_against(other, graph, central, groups)
+    found = example.compare(other, graph, central, groups)
     assert found["one: AUC"] == 0.5
     assert found["communities by attention: mutual information"] < 0.01
     assert found["edges within object or background"] == pytest.approx(3 / 7)

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gasmcast.datasets import LabeledVideos, VideoRecord
 from gasmcast.training import PROTOCOLS
+from made_files import write
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "train.py"
 
@@ -79,14 +80,21 @@ def test_damaged_files_are_left_out(example, monkeypatch, capsys):
         return Found(range(3))
 
     monkeypatch.setattr(example, "read_videos", read_videos)
-    options = {"labels": Path("labels.json"), "root": Path("videos")}
+    options = {"labels": Path("labels.json"), "root": Path("videos"), "split": 2}
     part = example.load_part(Path("a.csv"), "train", **options, bad_files=Path("bad.csv"))
     assert part == ["the rest"]
     assert capsys.readouterr().out == "a.csv: 2 of 3 videos are left out by bad.csv\n"
     example.load_part(Path("b.csv"), "test", CLASSES, **options, bad_files=None)
-    root = {"root": Path("videos")}
+    root = {"root": Path("videos"), "split": 2}
     assert asked == [
         (Path("a.csv"), {**root, "classes": Path("labels.json"), "part": "train"}),
         (Path("bad.csv"), False),  # it names files of the other parts too
         (Path("b.csv"), {**root, "classes": CLASSES, "part": "test"}),
     ]
+
+
+def test_a_split_of_hmdb51_that_is_not_there(example, tmp_path):
+    write(tmp_path / "splits" / "clap_test_split1.txt", "a.avi 1\nb.avi 2\n")
+    message = r"holds no <class>_test_split3\.txt, got the splits \[1\]$"
+    with pytest.raises(ValueError, match=message):
+        example.main(tmp_path / "splits", tmp_path / "run", root=tmp_path, split=3)

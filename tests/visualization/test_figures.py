@@ -141,7 +141,7 @@ def test_pairs_are_counted_as_they_are_drawn(seen):
             for line in lines.get_segments()
         }
         fewer = f", {len(places)} drawn" if len(places) < tied else ""
-        assert title == f"{beginning}{tied} pairs tied by rule{fewer}"
+        assert title == f"{beginning}{tied} pairs connected by rule{fewer}"
     assert fewer == ""  # over time, all are drawn
 
 
@@ -205,7 +205,7 @@ def test_drawn_graph_attention_is_the_attention(head, model, clip):
     assert lines.get_clim() == nodes.get_clim() == pytest.approx(heat.get_clim())  # one colour bar
 
 
-def test_even_attention_looks_even(seen):
+def test_uniform_attention_looks_uniform(seen):
     """As that of a model that has learned nothing: in the middle of the scale, and marked."""
     graphs = {}
     for stream in ("spatial", "temporal"):

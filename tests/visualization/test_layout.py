@@ -94,7 +94,7 @@ def test_the_layers_have_one_scale(columns):
     largest = [float(heat.images[1].get_array().max()) for heat, *_ in columns]
     assert len(set(largest)) == 3  # else scales of their own would look the same
     for heat, *_ in columns:
-        # At least twice what even attention gives, so that all but even attention looks it.
+        # At least twice what uniform attention gives, so that nearly uniform attention looks it.
         assert heat.images[1].get_clim() == pytest.approx((0, max(*largest, 2 / 16)))
     limits = {bars.get_ylim() for *_, bars in columns}
     assert len(limits) == 1

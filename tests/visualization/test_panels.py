@@ -41,7 +41,7 @@ def test_the_more_above_the_mean_the_more_opaque(ax):
     assert opaque[4] == pytest.approx(0.85)
 
 
-def test_all_but_even_values_look_all_but_even(ax):
+def test_nearly_uniform_values_look_nearly_uniform(ax):
     values = torch.tensor([[0.24, 0.25, 0.26, 0.25]])
     heat = overlay_patches(FRAME, values, ax)
     assert heat.get_clim() == pytest.approx((0, 0.5))
