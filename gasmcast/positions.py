@@ -1,5 +1,8 @@
 """Where patches and segments lie."""
 
+from collections.abc import Sequence
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -24,12 +27,12 @@ def generate_spatial_positions(grid_size: int | tuple[int, int] = 14) -> Tensor:
         >>> generate_spatial_positions((2, 3)).tolist()
         [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]
     """
-    sides = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+    sides = grid_size if isinstance(grid_size, Sequence) else (grid_size, grid_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise ValueError(
             f"grid_size must be a positive integer or (rows, columns) of them, got {grid_size!r}"
         )
-    rows, columns = sides
+    rows, columns = map(int, sides)
     y, x = torch.meshgrid(
         torch.arange(rows, dtype=torch.float32),
         torch.arange(columns, dtype=torch.float32),
@@ -89,7 +92,7 @@ def generate_spatiotemporal_positions(
         >>> generate_spatiotemporal_positions(2, (1, 2)).tolist()
         [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]
     """
-    if not isinstance(num_frames, int) or num_frames < 1:
+    if not isinstance(num_frames, Integral) or num_frames < 1:
         raise ValueError(f"num_frames must be a positive integer, got {num_frames!r}")
     patches = generate_spatial_positions(grid_size)
     frame = torch.arange(num_frames, dtype=torch.float32).repeat_interleave(len(patches))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gasmcast.explanation.inspection import ClipInspection, Stream, evaluating
+from gasmcast.explanation.inspection import ClipInspection, Stream, check_same_model, evaluating
 
 if TYPE_CHECKING:
     from gasmcast.model import TemporalCrossAttentionModel
@@ -201,5 +201,7 @@ def _curve(
     kept = ranks.unsqueeze(-2) >= removed.unsqueeze(-1)  # [R, N] or [O, R, N]
     with evaluating(model):
         parts = [logits_of(part).float().cpu() for part in kept.flatten(0, -2).split(at_once)]
-    logits = torch.cat(parts).unflatten(0, kept.shape[:-1])
+    logits = torch.cat(parts)
+    check_same_model(logits[0], inspection.logits)  # there nothing is removed yet
+    logits = logits.unflatten(0, kept.shape[:-1])
     return DeletionCurve(removed, logits[..., label], logits.softmax(dim=-1)[..., label])

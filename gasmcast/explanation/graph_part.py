@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-from gasmcast.explanation.inspection import ClipInspection, Stream
+from gasmcast.explanation.inspection import ClipInspection, Stream, check_same_model
 
 if TYPE_CHECKING:
     from gasmcast.model import TemporalCrossAttentionModel
@@ -112,7 +112,7 @@ class GraphPart(nn.Module):
             refined = others(other.x, other.edge_index, other.edge_attr)
             self.register_buffer("other", refined.unsqueeze(0), persistent=False)
             logits = self(self.graph.x, self.graph.edge_index, self.graph.edge_attr)[0]
-        _check_logits(logits, inspection.logits)
+        check_same_model(logits, inspection.logits)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
         """Logits of the clip with this graph; see the class for shapes."""
@@ -153,14 +153,4 @@ def _check_widths(model: TemporalCrossAttentionModel, inspection: ClipInspection
         raise ValueError(
             "the inspection is of another model: expected patches, segments and logits "
             f"{', '.join(map(str, expected))} wide, got {', '.join(map(str, came))}"
-        )
-
-
-def _check_logits(here: Tensor, there: Tensor) -> None:
-    # Half precision moves logits by less than this, other weights by more.
-    if float((here - there).abs().max()) > 0.05 * max(1.0, float(there.abs().max())):
-        most = int((here - there).abs().argmax())
-        raise ValueError(
-            f"the inspection is of another model: there the logit of class {most} is "
-            f"{there[most]:.3g}, here {here[most]:.3g}"
         )

@@ -330,7 +330,25 @@ def _evidence(classifier: nn.Linear, tokens: list[Tensor]) -> tuple[Tensor, Tens
             _plain(weight) @ _plain(stream[0]).t() / stream.size(1)
             for weight, stream in zip(classifier.weight.split(widths, dim=1), tokens, strict=True)
         ]
-    return shares[0], shares[1], _plain(classifier.bias)
+    bias = classifier.bias
+    if bias is None:
+        return shares[0], shares[1], torch.zeros(classifier.out_features)
+    return shares[0], shares[1], _plain(bias).clone()  # the model may train on
+
+
+def check_same_model(here: Tensor, there: Tensor) -> None:
+    """Whether logits [K] of a model are those of an inspection, up to half precision.
+
+    Raises:
+        ValueError: They are not.
+    """
+    # Half precision moves logits by less than this, other weights by more.
+    if float((here - there).abs().max()) > 0.05 * max(1.0, float(there.abs().max())):
+        most = int((here - there).abs().argmax())
+        raise ValueError(
+            f"the inspection is of another model: there the logit of class {most} is "
+            f"{there[most]:.3g}, here {here[most]:.3g}"
+        )
 
 
 def _plain_graph(graph: Data) -> Data:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from gasmcast.graphs.check import check_single_graph, plain_edge_index
+from gasmcast.graphs.check import check_index, check_single_graph, plain_edge_index
 from gasmcast.graphs.edge_values import RIM, check_limits, draw_values
 from gasmcast.graphs.inspect import measures
 from gasmcast.graphs.layout import (
@@ -74,7 +74,9 @@ def draw_graph(
         data: One graph with ``pos``: [N, 1] (time), [N, 2] (x, y) or [N, 3] (x, y, time); of a
             batch, ``batch[i]``.
         image: What the patches were cut from, uint8 or float in [0, 1], [3, H, W]; stretched under
-            the grid of patches. For positions [N, 3] one image a frame, [T, 3, H, W].
+            the grid of patches, from the origin to the farthest positions: so some node has to lie
+            in the last row and some in the last column. For positions [N, 3] one image a frame,
+            [T, 3, H, W].
         ax: Where to draw; a new figure by default.
         top_k: So many edges a node are drawn, so that a dense graph stays readable. By value, the
             largest that enter it (by size where they are signed). By rule, of the edges that can
@@ -121,8 +123,8 @@ def draw_graph(
         top_k = None if layout.flat and len(layout.places) <= FEW_SEGMENTS else 3
     check_image(image, layout)
     edge_index = plain_edge_index(data).cpu()
-    if node is not None and not 0 <= node < len(layout.places):
-        raise ValueError(f"node must be 0 to {len(layout.places) - 1} or None, got {node}")
+    if node is not None:
+        node = check_index(node, len(layout.places), "node must be None or")
     if edge_values is not None:
         edge_values = _check_values(edge_values, edge_index.size(1))
     elif colorbar is not None:

@@ -196,7 +196,11 @@ def measures(data: Data) -> dict[str, Tensor]:
     first = 0 if pos is None else pos.size(1)
     if not first < edge_attr.size(1) <= first + len(names):
         return {}  # not of the builders
-    return dict(zip(names, edge_attr.detach()[:, first:].unbind(dim=1), strict=False))
+    found = dict(zip(names, edge_attr.detach()[:, first:].unbind(dim=1), strict=False))
+    similarity = found.get("similarity")
+    if similarity is not None and bool((similarity.abs() > 1.01).any()):
+        return {}  # as wide as theirs, but no cosine
+    return found
 
 
 def _node_columns(data: Data, num_nodes: int) -> dict[str, list]:

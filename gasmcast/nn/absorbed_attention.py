@@ -199,16 +199,17 @@ class _Exchange(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *d_outputs):
-        with torch.autocast(ctx.saved_tensors[-1].device.type, enabled=False):
-            return _Exchange._backward(ctx, *d_outputs)
+        saved = ctx.saved_tensors  # once: activation checkpointing gives them out once
+        with torch.autocast(saved[-1].device.type, enabled=False):
+            return _Exchange._backward(ctx, saved, *d_outputs)
 
     @staticmethod
-    def _backward(ctx, d_out, d_seen, d_to_few, d_to_many, d_y):
+    def _backward(ctx, saved, d_out, d_seen, d_to_few, d_to_many, d_y):
         (
             few_mask, x, compress, norm, norm_bias, query, key, value,
             w_query, b_query, w_key, w_value, w_output, b_output, query_position, key_position,
             expand, keep, to_few, to_many, y,
-        ) = ctx.saved_tensors  # fmt: skip
+        ) = saved  # fmt: skip
         # Matrix products of the size of the input are left out where nobody wants them.
         needs = dict(zip(_INPUTS, ctx.needs_input_grad, strict=True))
         d_x = d_compress = d_compress_bias = d_expand = d_expand_bias = None

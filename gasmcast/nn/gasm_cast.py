@@ -130,7 +130,8 @@ class GASMCAST(nn.Module):
         multiplied once for all: see :func:`~gasmcast.nn.merge_maps`. The same results up to
         rounding. Maps that cannot be merged, and layers that have none, stay as they are. The copy
         goes back to its layers once other weights are loaded into it or a parameter of it requires
-        a gradient; it does not notice weights that are changed in place.
+        a gradient; it does not notice weights that are changed in place, or loaded into one of its
+        layers alone.
         """
         fused = deepcopy(self).eval().requires_grad_(False)
         maps = merge_maps(fused.fusion_layers)

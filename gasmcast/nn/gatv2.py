@@ -49,7 +49,9 @@ class FusedGATv2Conv(GATv2Conv):
     sorted again; on a GPU, where to look would be to wait for it, only those of an
     :class:`~torch_geometric.EdgeIndex` that says so. The order is computed once for an
     ``edge_index``, and remembered as long as that tensor lives and is unchanged: all layers, and
-    all epochs over the same graph, share it.
+    all epochs over the same graph, share it. What PyTorch is not told of is not noticed: an
+    ``edge_index`` that shares its memory with an array must not be refilled through that array, or
+    through ``.data``.
 
     Whatever the kernels do not cover goes PyG's way, with PyG's results: other aggregations than
     the sum, ``flow="target_to_source"``, hooks on messages and explainers, ``torch.sparse``

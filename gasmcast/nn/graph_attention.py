@@ -167,8 +167,10 @@ class _StreamGraphAttention(nn.Module):
         )
         graph = graph.clone()
         graph.attention = weights
-        graph._slice_dict["attention"] = graph._slice_dict["edge_attr"]
-        graph._inc_dict["attention"] = graph._inc_dict["edge_attr"]
+        # A clone shares these dictionaries with the caller's batch.
+        slices, increments = graph._slice_dict, graph._inc_dict
+        graph._slice_dict = slices | {"attention": slices["edge_attr"]}
+        graph._inc_dict = increments | {"attention": increments["edge_attr"]}
         return x, graph
 
 

@@ -226,7 +226,7 @@ class _Merged:
             self.heard, self.maps.through[layer], self.maps.through_bias[layer], strict=True
         ):
             y = torch.addmm(y.flatten(0, 1), g.flatten(0, 1), through.mT).view_as(g)
-            y = y + scaled(bias, keep)
+            y = y + scaled(bias, keep).to(y.dtype)  # autocast rounds products alone
         return y
 
     def hear(self, update: Tensor, stream: Stream, keep: Tensor | None) -> None:

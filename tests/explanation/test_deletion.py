@@ -178,6 +178,7 @@ def test_what_does_not_fit_is_named(model, seen, order, delete):
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"label": "push"}, "no class 'push'"),
         ({"model": small_model(5)}, "of a model with 3 classes, got a model with 5"),
+        ({"model": small_model(3)}, "the inspection is of another model: there the logit of class"),
     ]:
         arguments = {"model": model, "inspection": seen, "order": order, **change}
         with pytest.raises(ValueError, match=message):

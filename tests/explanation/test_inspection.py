@@ -50,6 +50,23 @@ def pass_of_the_model(model, clip):
     return logits[0], maps
 
 
+def test_it_stays_as_it_is_when_the_model_trains_on(model, clip):
+    mine = deepcopy(model)
+    seen = inspect_clip(mine, clip)
+    before = seen.logits.clone()
+    with torch.no_grad():
+        for parameter in mine.parameters():
+            parameter.add_(1.0)
+    patches, segments, bias = seen.evidence("lift")
+    torch.testing.assert_close(patches.sum() + segments.sum() + bias, before[0])
+
+
+def test_a_classifier_without_bias_gives_none(model, clip):
+    mine = deepcopy(model)
+    mine.classifier = torch.nn.Linear(mine.classifier.in_features, 3, bias=False)
+    assert inspect_clip(mine, clip).bias.tolist() == [0.0] * 3
+
+
 def test_it_is_what_a_forward_pass_gives(seen, pass_of_the_model, clip):
     logits, maps = pass_of_the_model
     torch.testing.assert_close(seen.logits, logits)

@@ -135,6 +135,8 @@ def test_columns_of_edge_attr_follow_positions_and_features(graph):
         "rule": "similar",
         "similarity": float(only_features.edge_attr[1, 0]),
     }
+    graph.edge_attr = 2 + torch.rand(graph.num_edges, 4)  # as wide as ours, but no cosines
+    assert set(to_networkx(graph).edges[0, 1]) == {"rule"}
     graph.edge_attr = torch.rand(graph.num_edges, 7)  # of another origin: says nothing of distance
     assert set(to_networkx(graph).edges[0, 1]) == {"rule"}
     assert graph_report(graph).mean_similarity is None

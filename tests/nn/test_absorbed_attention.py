@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from gasmcast import BottleneckCrossAttention
 from gasmcast.nn import absorbed_attention
@@ -52,6 +53,21 @@ def masks(kind: str, patches: int, segments: int) -> dict:
 def run(module, *inputs, **options):
     torch.manual_seed(3)  # of drop_path
     return module(*inputs, **options)
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_checkpoint(use_reentrant):
+    module, streams, places = layer(), tokens(2, 40, 2), positions("one for all", 2, 40, 2)
+    expected = run(module, *streams, *places)
+    sum(stream.square().sum() for stream in expected).backward()
+    leaves = [*streams, *module.parameters()]
+    gradients = [leaf.grad.clone() for leaf in leaves]
+    for leaf in leaves:
+        leaf.grad = None
+    found = checkpoint(module, *streams, *places, use_reentrant=use_reentrant)
+    sum(stream.square().sum() for stream in found).backward()
+    torch.testing.assert_close([*found], [*expected])
+    torch.testing.assert_close([leaf.grad for leaf in leaves], gradients)
 
 
 @pytest.fixture

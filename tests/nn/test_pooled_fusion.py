@@ -254,6 +254,25 @@ def test_pooled_is_the_mean_of_forward(fusion, batch):
     assert module(semantic, motion, *POSITIONS, **masks, pooled=True)[0].shape == (batch, 16)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("masked", [False, True])
+def test_fused_for_inference_under_autocast(dtype, masked):
+    torch.manual_seed(0)
+    module = GASMCAST(64, 32, bottleneck_dim=32, num_heads=4).eval()
+    for layer in module.fusion_layers:
+        nn.init.normal_(layer.sem_expand.weight, std=0.1)
+        nn.init.normal_(layer.mot_expand.weight, std=0.1)
+    fused = module.fuse_for_inference()
+    streams = torch.randn(2, 49, 64), torch.randn(2, 3, 32)  # so many that they are absorbed
+    places = generate_spatial_positions(7), generate_temporal_positions(6, 3)
+    masks = {"semantic_mask": torch.rand(2, 49) > 0.3} if masked else {}
+    expected = module(*streams, *places, **masks, pooled=True)
+    with torch.autocast("cpu", dtype):
+        found = fused(*streams, *places, **masks, pooled=True)
+    for mine, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.float(), reference, atol=0.02, rtol=0.02)
+
+
 def test_a_fused_copy_notices_what_changes_it():
     module, other = gasm_cast().eval(), gasm_cast().eval()
     with torch.no_grad():

@@ -66,6 +66,8 @@ def messages(
     )  # fmt: skip
     if bias is not None and not adds_bias:
         out = out + bias
+    elif bias is None and out.requires_grad and kernel_named(kernel).RECOMPUTES_ALPHA:
+        out = out.clone()  # backward reads the kernel's own, and the caller may write to this one
     return out, alpha if return_alpha else None
 
 

@@ -149,10 +149,11 @@ function scaleOf(kind, all) {
   const values = all.flatMap((seen) => (seen[kind] ?? []).filter((value) => value !== null));
   const signed = all.some((seen) => seen.signed);
   const neighbours = all.some((seen) => seen.around === kind); // all of them are to be seen
-  const high = Math.max(0, ...values.map(Math.abs));
+  const largest = Math.max(0, ...values.map(Math.abs));
   const low = signed || neighbours || !values.length ? 0 : mean(values);
+  const high = Math.max(largest, 2 * low); // so that nearly uniform values look nearly uniform
   const share = state.threshold / 100; // 1 at most, so that rounding never hides the largest
-  const scale = { high, low, signed, cut: high * share };
+  const scale = { high, low, signed, cut: largest * share };
   // What a node receives is a sum: single edges are measured by the largest of them.
   const links = Math.max(0, ...all.flatMap((seen) => seen.links[kind].map(({ value }) => value)));
   return { ...scale, edges: neighbours ? scale : { high: links, cut: links * share } };

@@ -403,6 +403,21 @@ def test_layer_equals_pyg(options):
 
 
 @runs_kernels
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_output_may_be_written_to(bias):
+    x = torch.randn(7, 6, dtype=torch.float64, device=DEVICE)
+    edge_index = graph(7, 7, 16, sort=False).to(DEVICE)
+    layer = FusedGATv2Conv(6, 4, heads=2, bias=bias).to(DEVICE, torch.float64)
+    gradients = []
+    with force_gatv2_backend("triton"):
+        for relu in (torch.relu, torch.relu_):
+            layer.zero_grad()
+            relu(layer(x, edge_index)).square().sum().backward()
+            gradients.append([parameter.grad.clone() for parameter in layer.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+@runs_kernels
 def test_layer_on_sources_and_targets():
     torch.manual_seed(0)
     theirs = GATv2Conv((5, 3), 4, heads=2, add_self_loops=False).to(DEVICE)
