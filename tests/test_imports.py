@@ -30,6 +30,7 @@ ALLOWED = {
         "model",
         "datasets",
         "feature_store",
+        "processes",
         "seeds",
         "transforms",
         "video",

@@ -16,6 +16,8 @@ _POOLINGS = ("mean", "max")
 _HUB_FILE = "model.safetensors"
 _HUB_ANSWER_SECONDS = 10.0
 _OWN_KWARGS = ("pretrained", "pretrained_cfg_overlay", "num_classes", "img_size")
+# What would have timm open a file, which may be a pickle, also of a model that is loaded later.
+_FILE_KWARGS = ("checkpoint_path", "pretrained_cfg", "cache_dir")
 
 
 class DINOv3SemanticExtractor(FeatureExtractor):
@@ -35,7 +37,8 @@ class DINOv3SemanticExtractor(FeatureExtractor):
         image_size: Height and width of the frames, in pixels; a multiple of the patch size.
         num_frames: Frames of the clip that are looked at. A clip must have at least as many.
         pooling: ``"mean"`` or ``"max"`` over these frames.
-        model_kwargs: Further arguments of ``timm.create_model``, for instance ``{"depth": 3}``.
+        model_kwargs: Further arguments of ``timm.create_model``, for instance ``{"depth": 3}``;
+            nothing that names a file.
         backbone: A module to use instead; ``model_name`` and ``pretrained`` are not looked at then.
             It must have ``forward_features`` (frames [B, 3, H, W] -> tokens [B, k + P, D]),
             ``num_prefix_tokens`` (k), ``num_features`` or ``embed_dim`` (D), and the patch grid as
@@ -187,6 +190,11 @@ def _build_timm_model(
         raise ValueError(
             f"model_kwargs must not hold {', '.join(clash)}: the extractor sets them itself "
             "(pretrained, image_size)"
+        )
+    if files := [name for name in _FILE_KWARGS if name in model_kwargs]:
+        raise ValueError(
+            f"model_kwargs must not hold {', '.join(files)}: a saved model has to depend on no "
+            "file beside it; load weights into a module and pass it as backbone"
         )
     if not timm.is_model(model_name.split(".")[0]):
         raise ValueError(

@@ -1,5 +1,6 @@
 """Datasets to batches, for the Lightning trainer."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,7 +43,8 @@ class ActionDataModule(LightningDataModule):
     Raises:
         ValueError: The parts have different classes, or fewer than two; a part is empty, or has too
             few samples for the number of processes; a number out of its range; a run that is
-            resumed with another seed, batch size, number of samples or of processes.
+            resumed with another seed, batch size or number of processes, with other classes or
+            other samples.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class ActionDataModule(LightningDataModule):
         self._training = TrainingLoader(self.train, sampler, **self._options())
         if self._position is not None:
             self._training.load_state_dict(self._position)
+            self._position = None  # of this run alone
         return self._training
 
     def val_dataloader(self) -> DataLoader | list:
@@ -119,20 +122,23 @@ class ActionDataModule(LightningDataModule):
             return
         before, now = state_dict["order"], self._order()
         for name, value in now.items():
-            if before[name] != value:
+            if before.get(name) != value:
                 raise ValueError(
-                    f"this run was begun with {name} {before[name]} and cannot go on with {value}: "
-                    "its batches would not be the same"
+                    f"this run was begun with {name} {before.get(name)} and cannot go on with "
+                    f"{value}: its batches would not be the same"
                 )
         # Kept until the loader is made: Lightning's own way of handing a loader its state comes too
         # late where the schedule asks for the number of steps.
         self._position = state_dict["position"]
 
-    def _order(self) -> dict[str, int]:
+    def _order(self) -> dict[str, Any]:
+        names = "\n".join(map(str, self.train.ids)).encode(errors="surrogateescape")
         return {
+            "classes": list(self.classes),
             "seed": self.seed,
             "batch_size": self.batch_size,
             "training samples": len(self.train),
+            "checksum of their names": zlib.crc32(names),
             "processes": self._processes(),
         }
 

@@ -262,6 +262,7 @@ class ActionRecognition(LightningModule):
         checkpoint["state_dict"] = self._without_frozen(checkpoint["state_dict"])
         checkpoint["frozen"] = {name: self._fingerprint(name) for name, _ in self._frozen()}
         checkpoint["seed"] = self.seed
+        checkpoint["optimization"] = self._optimization()
         # By process: each goes on with its own.
         checkpoint["unreadable"] = self._gather(self.unreadable)
         if self.average is not None:
@@ -288,11 +289,28 @@ class ActionRecognition(LightningModule):
                 f"this run was begun with seed {checkpoint['seed']} and cannot go on with "
                 f"{self.seed}"
             )
-        if (self.average is None) != (average is None):
-            began = "without" if average is None else "with"
-            raise ValueError(f"this run was begun {began} ema_decay and has to go on like that")
+        before = checkpoint.get("optimization", {})
+        for name, value in self._optimization().items():
+            if before.get(name) != value:
+                raise ValueError(
+                    f"this run was begun with {name}={before.get(name)} and cannot go on with "
+                    f"{name}={value}"
+                )
         own_share = checkpoint["unreadable"][self.global_rank]
         self.unreadable = own_share | self.unreadable
+
+    def _optimization(self) -> dict[str, Any]:
+        """What the steps of a run depend on besides its data and its model."""
+        return {
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "warmup_share": self.warmup_share,
+            "label_smoothing": self.label_smoothing,
+            "mixup_alpha": self.mix.mixup_alpha if self.mix else 0.0,
+            "cutmix_alpha": self.mix.cutmix_alpha if self.mix else 0.0,
+            "ema_decay": self.average.decay if self.average else None,
+            "epochs": self.trainer.max_epochs,
+        }
 
     def load_weights(self, checkpoint: dict[str, Any]) -> None:
         """Take the weights that were validated: the average where there is one."""

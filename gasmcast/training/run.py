@@ -5,13 +5,19 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import Any
+from uuid import uuid4
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors import SafetensorError
 
@@ -68,8 +74,8 @@ def train_and_test(
     Raises:
         TooManyUnreadableVideos: More videos than allowed cannot be read.
         ValueError: Model and data do not fit: classes, size or number of frames; a run that is
-            resumed with something else than it was begun with; a limit of steps, which is given in
-            epochs; fewer than one epoch.
+            resumed with something else than it was begun with; a limit of steps or time, which is
+            given in epochs; validation within an epoch; fewer than one epoch.
         FileExistsError: ``output`` holds a run already and ``resume`` is false.
         OSError: ``output`` cannot be written to, which is tried before anything is loaded; or not
             any more, such as on a full disk.
@@ -104,9 +110,15 @@ def train_and_test(
         keep.append(LearningRateMonitor("step"))
     options["callbacks"] = [*keep, *options.get("callbacks", [])]
     options["plugins"] = [WholeFiles(), *options.get("plugins", [])]
+    for limit in ("max_steps", "max_time"):
+        if options.get(limit, -1) not in (-1, None):
+            raise ValueError(f"give the length of a run in epochs, got {limit}={options[limit]}")
+    if options.get("val_check_interval") not in (None, 1.0):
+        raise ValueError(
+            "validation comes after an epoch, of which the best is kept: give "
+            f"check_val_every_n_epoch, got val_check_interval={options['val_check_interval']}"
+        )
     run = _make_trainer(options)
-    if run.max_steps != -1:
-        raise ValueError(f"give the length of a run in epochs, got max_steps={run.max_steps}")
     if "log_every_n_steps" not in (trainer or {}):
         steps = len(data.train) // (data.batch_size * run.world_size)
         run.log_every_n_steps = max(1, min(10, steps))
@@ -175,8 +187,17 @@ def _make_trainer(options: dict[str, Any]) -> Trainer:
         r"It is recommended to use `self\.log\('(train|validation|test)_",
     ):
         warnings.filterwarnings("ignore", message=intended)
+    # Under Slurm, Lightning would write a checkpoint into this folder on a signal, and from then on
+    # take up whatever such a file it finds there, in evaluations and other runs too. Nothing has to
+    # lie there: a resumed run goes on from its own checkpoint.
+    nowhere = Path(gettempdir()) / f"gasmcast-{uuid4().hex}"
+    plugins = [*options.get("plugins", [])]
+    chosen = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
+    if not chosen and not TorchElasticEnvironment.detect() and SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    own = {"enable_model_summary": False, "default_root_dir": nowhere}
     try:
-        return Trainer(**{"enable_model_summary": False, **options})
+        return Trainer(**{**own, **options, "plugins": plugins})
     except (TypeError, MisconfigurationException) as error:
         raise ValueError(f"these options make no trainer: {error}") from error
 
@@ -241,6 +262,12 @@ def _check_features(
         extractor = getattr(model, f"{stream}_extractor")
         # As JSON gives it back: lists for tuples.
         own = json.loads(json.dumps(extractor.fingerprint()))
+        if not isinstance(stored.get(stream), Mapping):
+            raise ValueError(
+                f"the {name} features do not say which {stream} extractor they come from: their "
+                f"fingerprint must hold {stream!r}, as extract_features writes it, got "
+                f"{dict(stored)}"
+            )
         if own != stored[stream]:
             differ = [key for key in own if own[key] != stored[stream].get(key)]
             raise ValueError(

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import socket
 import threading
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from gasmcast.processes import end_with_parent
 
 
 class StopOnSigterm(Callback):
@@ -17,7 +20,8 @@ class StopOnSigterm(Callback):
     in the middle of a step, all wait for each other forever.)
 
     Training ends where :class:`~gasmcast.training.checkpoints.RunCheckpoints` asks, after it saved;
-    an evaluation ends after a batch.
+    a validation is brought to its end first, for what was trained is saved after it. An evaluation
+    by itself ends after a batch.
     """
 
     def __init__(self) -> None:
@@ -42,8 +46,6 @@ class StopOnSigterm(Callback):
         if self.asked:
             raise SIGTERMException
 
-    on_validation_batch_end = on_test_batch_end
-
     def check(self, trainer: Trainer) -> bool:
         """Whether any of the processes was asked; every process has to call this."""
         return trainer.strategy.reduce_boolean_decision(self.asked, all=False)
@@ -54,10 +56,21 @@ def outlive_sigterm(worker: int) -> None:
 
     A scheduler sends it to every process of a job. Where a loading process died of it, the main
     process could not finish its step and save. A second one ends a loading process nevertheless,
-    in silence: that is how the main process ends one that hangs.
+    in silence: that is how the main process ends one that hangs, also within a decoder. It ends
+    with the main process, too.
     """
+    # A handler in Python would wait until a call into a decoder returns, which may be never. The
+    # number of a signal is written to this socket at once, and a thread of its own reads it.
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
 
-    def first(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    def listen(told: socket.socket = told) -> None:  # which stays open as long as it is referred to
+        came = 0
+        while came < 2:
+            came += heard.recv(64).count(signal.SIGTERM)
+        os._exit(0)
 
-    signal.signal(signal.SIGTERM, first)
+    threading.Thread(target=listen, daemon=True).start()
+    end_with_parent()

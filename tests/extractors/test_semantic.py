@@ -220,6 +220,10 @@ class TestErrors:
             ({"num_frames": 0}, "num_frames must be at least 1, got 0"),
             ({"pooling": "median"}, "pooling must be one of mean, max, got 'median'"),
             ({"model_kwargs": {"img_size": 8}}, "model_kwargs must not hold img_size"),
+            (
+                {"model_kwargs": {"checkpoint_path": "a.pth"}},
+                "must not hold checkpoint_path: a saved model has to depend on no file",
+            ),
             ({"model_kwargs": {"nonsense": 1}}, "timm cannot build .* argument 'nonsense'"),
             ({"model_name": "no_such_vit"}, "timm's registry, got 'no_such_vit'"),
             ({"model_name": "hf-hub:timm/x"}, "timm's registry, got 'hf-hub:timm/x'"),

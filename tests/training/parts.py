@@ -31,7 +31,7 @@ class StoredFeatures(Dataset):
 
     classes = ("lift", "drop")
 
-    def __init__(self, size, *, views=3, training=False, seed=0, damaged=()):
+    def __init__(self, size, *, views=3, training=False, seed=0, damaged=(), prefix="clip "):
         generator = torch.Generator().manual_seed(size)
         self.labels = torch.arange(size) % 2
         self.semantic = torch.randn(size, views, 16, 24, generator=generator)
@@ -40,11 +40,12 @@ class StoredFeatures(Dataset):
         self.training = training
         self.seed = seed
         self.damaged = damaged
+        self.prefix = prefix
         self.asked = []
 
     @property
     def ids(self):
-        return tuple(f"clip {index}" for index in range(len(self)))
+        return tuple(f"{self.prefix}{index}" for index in range(len(self)))
 
     def __len__(self):
         return len(self.labels)

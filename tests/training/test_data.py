@@ -1,3 +1,4 @@
+import hashlib
 import multiprocessing
 import time
 from pathlib import Path
@@ -123,10 +124,13 @@ def test_only_the_training_part_is_shuffled():
         assert [len(batch["label"]) for batch in loader] == [5, 5, 2]
 
 
-def test_a_worker_outlives_one_sigterm_and_no_second():
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_worker_outlives_one_sigterm_and_no_second(stuck):
     def work(ready):
         outlive_sigterm(0)
         ready.set()
+        if stuck:  # in a call that does not come back, as into a decoder
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
         while True:
             time.sleep(0.01)
 

@@ -1,10 +1,12 @@
 """A run that is stopped anywhere and resumed ends with the weights of one that is not."""
 
+import os
 import random
 import signal
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from gasmcast.training import ActionDataModule, VideoDataModule, train_and_test
 from small import IMAGE_SIZE, small_model
@@ -73,6 +75,23 @@ def test_a_run_on_features_that_stops_before_any_batch(stop, whole, tmp_path):
     assert second.batches == batches[stop - repeated :]
     keys = [(epoch, index) for epoch, _, indices in second.batches for index in indices]
     assert data.train.asked == keys
+
+
+class TerminateInValidation(Callback):
+    def on_validation_batch_end(self, trainer, *_):
+        if trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_run_that_is_terminated_while_it_validates_keeps_its_epoch(whole, tmp_path):
+    weights, report, _ = whole
+    with pytest.raises(SystemExit, match="resume goes on from"):
+        run(features(), tmp_path, callbacks=[TerminateInValidation()])
+    seen = Seen()
+    resumed, again = run(features(), tmp_path, resume=True, callbacks=[seen])
+    assert seen.batches == []
+    assert equal(resumed, weights)
+    assert torch.equal(again.probabilities, report.probabilities)
 
 
 def videos(clips, **options):

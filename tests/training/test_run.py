@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from gasmcast import TemporalCrossAttentionModel
 from gasmcast.datasets import ClipDataset, VideoRecord
@@ -20,8 +21,9 @@ from gasmcast.training import (
     evaluation_views,
     train_and_test,
 )
+from gasmcast.training.run import _make_trainer
 from small import IMAGE_SIZE, small_model
-from training.parts import QUIET, StoredFeatures
+from training.parts import QUIET, DieBefore, Died, Seen, StoredFeatures
 
 
 def data_module(clips, **options):
@@ -263,10 +265,12 @@ def test_evaluation_by_itself_gives_the_report_of_the_run(clips, tmp_path):
 
 
 def test_runs_that_cannot_be_resumed(tmp_path):
-    def start(size=6, batch_size=2, order_seed=0, **options):
+    def start(size=6, batch_size=2, order_seed=0, classes=("a", "b"), prefix="clip ", **options):
+        parts = StoredFeatures(size, training=True, prefix=prefix), StoredFeatures(4)
+        for part in parts:
+            part.classes = classes
         data = ActionDataModule(
-            StoredFeatures(size, training=True),
-            StoredFeatures(4),
+            *parts,
             batch_size=batch_size,
             num_workers=0,
             seed=order_seed,
@@ -282,10 +286,11 @@ def test_runs_that_cannot_be_resumed(tmp_path):
         ({"size": 8}, "begun with training samples 6 and cannot go on with 8"),
         ({"order_seed": 1}, "begun with seed 0 and cannot go on with 1"),
         ({"seed": 7}, "begun with seed 0 and cannot go on with 7"),
-        (
-            {"optimization": {"ema_decay": 0.9}},
-            "begun without ema_decay and has to go on like that",
-        ),
+        ({"classes": ("b", "a")}, r"begun with classes \['a', 'b'\] and cannot go on with \['b', "),
+        ({"prefix": "other/"}, "begun with checksum of their names"),
+        ({"optimization": {"ema_decay": 0.9}}, "begun with ema_decay=None and cannot go on with"),
+        ({"optimization": {"learning_rate": 1e-5}}, "begun with learning_rate=0.001 and cannot go"),
+        ({"epochs": 2}, "begun with epochs=1 and cannot go on with epochs=2"),
     ):
         torch.manual_seed(0)
         with pytest.raises(ValueError, match=message):
@@ -295,15 +300,71 @@ def test_runs_that_cannot_be_resumed(tmp_path):
         start()
 
 
-def test_a_limit_of_steps_is_refused(clips, tmp_path):
-    with pytest.raises(ValueError, match="give the length of a run in epochs, got max_steps=3"):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_steps": 3}, "give the length of a run in epochs, got max_steps=3"),
+        (
+            {"max_time": {"hours": 1}},
+            "length of a run in epochs, got max_time={'hours': 1}",
+        ),
+        ({"val_check_interval": 0.5}, "give check_val_every_n_epoch, got val_check_interval=0.5"),
+    ],
+)
+def test_what_would_end_or_validate_within_an_epoch_is_refused(tmp_path, option, message):
+    model = small_model(2, trainable=False)
+    with pytest.raises(ValueError, match=message):
+        train_and_test(model, features(), tmp_path, epochs=1, trainer={**QUIET, **option})
+
+
+def test_under_slurm_nothing_of_another_run_is_taken_up(tmp_path, monkeypatch):
+    """Lightning would load the newest hpc_ckpt of the working folder, and write one on a signal."""
+    slurm = {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "7"}
+    for name, value in {**slurm, "JOB_NAME": "train", "NTASKS_PER_NODE": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hpc_ckpt_1.ckpt").write_bytes(b"of another run")
+    model = small_model(2, trainable=False)
+    train_and_test(model, features(), tmp_path / "run", epochs=1, trainer=QUIET)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    evaluate(model, features(), trainer=QUIET)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    run = _make_trainer({**QUIET, "logger": False})
+    assert isinstance(run._accelerator_connector.cluster_environment, SLURMEnvironment)
+    assert not run._accelerator_connector.cluster_environment.auto_requeue
+
+
+def test_features_that_do_not_say_where_they_come_from(tmp_path):
+    data = features()
+    data.train.fingerprint = {"made by": "hand"}
+    message = "the train features do not say which semantic extractor .* got {'made by': 'hand'}"
+    with pytest.raises(ValueError, match=message):
+        train_and_test(small_model(2), data, tmp_path, epochs=1, trainer=QUIET)
+
+
+def test_data_that_resumed_a_run_begins_the_next_one_at_its_beginning(tmp_path):
+    def start(data, output, *callbacks):
+        torch.manual_seed(0)
         train_and_test(
-            small_model(2),
-            data_module(clips),
-            tmp_path,
+            small_model(2, trainable=False),
+            data,
+            output,
             epochs=1,
-            trainer={**QUIET, "max_steps": 3},
+            resume=True,
+            checkpoint_minutes=0,
+            trainer={**QUIET, "callbacks": list(callbacks)},
         )
+
+    def data():
+        parts = StoredFeatures(6, training=True), StoredFeatures(4)
+        return ActionDataModule(*parts, batch_size=2, num_workers=0)
+
+    with pytest.raises(Died):
+        start(data(), tmp_path / "a", DieBefore(2))
+    twice, seen = data(), Seen()
+    start(twice, tmp_path / "a")
+    start(twice, tmp_path / "b", seen)
+    assert len(seen.batches) == 3
 
 
 def test_frozen_weights_are_not_in_the_checkpoints(tmp_path):
