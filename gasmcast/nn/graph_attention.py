@@ -12,7 +12,7 @@ from gasmcast.graphs import build_spatial_graph, build_temporal_graph
 from gasmcast.nn.gatv2 import FusedGATv2Conv
 
 INITIAL_SCALE = 0.1
-"""Of LayerScale. Chosen in trials, in which 1 (none), 0.3 and 0.01 came to less on validation clips;
+"""Of LayerScale. Chosen in trials, where 1 (none), 0.3 and 0.01 came to less on validation clips;
 docs/study.md says how far that holds on held-out ones."""
 
 
