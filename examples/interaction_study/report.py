@@ -364,7 +364,7 @@ def probes(results: Results) -> str:
     explained = (
         "Balanced accuracy in percent of a linear layer on frozen tokens, on clips that it was not "
         "fitted to. Differences are paired by seed. What the tokens are before graph attention, "
-        "and the mean over their neighbours, does not depend on the seed."
+        "and the mean over their neighbours, depends on the extractors and not on the seed."
     )
     return f"{table(header, [cells(question) for question in sorted(found)])}\n\n{explained}"
 
