@@ -10,7 +10,7 @@ from statistics import fmean
 from gasmcast.datasets.interactions import ACTIONS
 from interaction_study.corruption import CORRUPTIONS
 from interaction_study.markdown import NOTHING, difference, mean, table
-from interaction_study.plan import HELD_OUT, LONGER
+from interaction_study.plan import HELD_OUT, LONGER, choose_rates
 from interaction_study.results import Line, Results, described, finite, pair
 from interaction_study.statistics import Interval, mean_interval
 from interaction_study.variants import REFERENCE
@@ -122,14 +122,15 @@ def variants(results: Results) -> str:
 
 def beyond(results: Results) -> str:
     """What the next learning rate comes to, where the best one was the lowest or the highest."""
-    lines = results.select("beyond")
+    names = results.variants("beyond")
+    chosen = choose_rates(results.select("tuning"))
 
-    def cells(line: Line) -> list[str]:
-        tuned = results.select("tuning", line["variant"])
-        best = max(tuned, key=lambda run: (run["validation"]["top1"], -run["learning_rate"]))
+    def cells(name: str) -> list[str]:
+        (best,) = results.select("tuning", name, learning_rate=chosen[name])
+        line = results.select("beyond", name)[-1]
         found, before = line["validation"]["top1"], best["validation"]["top1"]
         return [
-            described(line["variant"]).text,
+            described(name).text,
             f"{best['learning_rate']:g}",
             WITH_DIGIT.format(before),
             f"{line['learning_rate']:g}",
@@ -142,9 +143,7 @@ def beyond(results: Results) -> str:
         "One run each, of the seed of the tuning, on validation clips. These runs choose nothing: "
         "they say whether the range of the learning rates holds a variant back."
     )
-    of_variant = {line["variant"]: line for line in lines}
-    rows = [cells(of_variant[name]) for name in results.variants("beyond")]
-    return f"{table(header, rows)}\n\n{explained}" if rows else ""
+    return f"{table(header, map(cells, names))}\n\n{explained}" if names else ""
 
 
 def shares(results: Results) -> str:
