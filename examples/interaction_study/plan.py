@@ -63,16 +63,17 @@ class Plan:
         """The next learning rate, where the best one is the lowest or the highest of those tried.
 
         Whether a variant is held back by the range of the rates: it is looked at, and chooses
-        nothing.
+        nothing. The best one is tried again beside it, for the tuning may be on other features.
         """
         lowest, highest = min(self.learning_rates), max(self.learning_rates)
         if lowest == highest:
             return []
         following = {lowest: lowest / 2, highest: highest * 2}
         return [
-            Run("beyond", name, following[rates[name]], self.tuning_seed)
+            Run("beyond", name, rate, self.tuning_seed)
             for name in self.variants
             if rates[name] in following
+            for rate in (rates[name], following[rates[name]])
         ]
 
     def of_seed(self, seed: int, rates: dict[str, float]) -> list[Run]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import groupby, starmap
 from pathlib import Path
 from statistics import fmean
 
@@ -122,28 +122,34 @@ def variants(results: Results) -> str:
 
 def beyond(results: Results) -> str:
     """What the next learning rate comes to, where the best one was the lowest or the highest."""
-    names = results.variants("beyond")
     chosen = choose_rates(results.select("tuning"))
+    rows = []
+    for name in results.variants("beyond"):
+        found = {
+            line["learning_rate"]: line["validation"]["top1"]
+            for line in results.select("beyond", name)
+        }
+        best = found.pop(chosen[name], None)
+        if best is not None:
+            rows += [[name, chosen[name], best, rate, found[rate]] for rate in found]
 
-    def cells(name: str) -> list[str]:
-        (best,) = results.select("tuning", name, learning_rate=chosen[name])
-        line = results.select("beyond", name)[-1]
-        found, before = line["validation"]["top1"], best["validation"]["top1"]
+    def cells(name: str, rate: float, best: float, following: float, found: float) -> list[str]:
         return [
             described(name).text,
-            f"{best['learning_rate']:g}",
-            WITH_DIGIT.format(before),
-            f"{line['learning_rate']:g}",
+            f"{rate:g}",
+            WITH_DIGIT.format(best),
+            f"{following:g}",
             WITH_DIGIT.format(found),
-            difference(mean_interval([found - before]), 1).removesuffix(" (n = 1)"),
+            difference(mean_interval([found - best]), 1).removesuffix(" (n = 1)"),
         ]
 
     header = ("variant", "best of those tried", "validation", "beyond", "validation", "difference")
     explained = (
-        "One run each, of the seed of the tuning, on validation clips. These runs choose nothing: "
-        "they say whether the range of the learning rates holds a variant back."
+        "One run each, of the seed of the tuning, on validation clips; both on the same features, "
+        "which may be others than those of the tuning. These runs choose nothing: they say whether "
+        "the range of the learning rates holds a variant back."
     )
-    return f"{table(header, map(cells, names))}\n\n{explained}" if names else ""
+    return f"{table(header, starmap(cells, rows))}\n\n{explained}" if rows else ""
 
 
 def shares(results: Results) -> str:

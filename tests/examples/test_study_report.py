@@ -123,16 +123,22 @@ def test_it_says_how_often_the_best_rate_was_at_the_end_of_what_was_tried(writte
     assert "of 0.001, 0.002 (the lowest for 4 of 4, the highest for 0)" in text
 
 
-def test_a_rate_beyond_is_compared_with_the_best_of_those_tried(written):
+def test_a_rate_beyond_is_compared_on_the_same_features(written):
     tuned = [
         line("tuning", "late_fusion", 0, validation=found(top1)) | {"learning_rate": rate}
-        for rate, top1 in ((0.001, 40.0), (0.002, 50.0), (0.004, 50.0))
+        for rate, top1 in ((0.001, 40.0), (0.002, 50.0))
     ]
-    further = line("beyond", "late_fusion", 0, validation=found(48.5)) | {"learning_rate": 0.008}
-    text = section(written([*study(), *tuned, further]), "Learning rates beyond those tried")
-    expected = ["0.002", "50.0", "0.008", "48.5", "−1.5"]
+    best, further = (
+        line("beyond", "late_fusion", 0, validation=found(top1))
+        | {"learning_rate": rate, "features": "others"}
+        for rate, top1 in ((0.002, 47.0), (0.004, 48.5))
+    )
+    heading = "Learning rates beyond those tried"
+    text = section(written([*study(), *tuned, further, best]), heading)
+    expected = ["0.002", "47.0", "0.004", "48.5", "+1.5"]
     assert row(text, "late fusion without graphs") == expected
     assert "choose nothing" in text
+    assert heading not in written([*study(), *tuned, further])  # not with the tuning's features
 
 
 def test_a_run_made_again_with_another_rate_counts_once(written):

@@ -119,7 +119,9 @@ def test_where_the_best_rate_is_at_the_end_of_the_range_the_next_one_is_looked_a
     plan = Plan(("gasm_cast", "late_fusion", "one_layer"), (0.001, 0.002, 0.004))
     chosen = {"gasm_cast": 0.002, "late_fusion": 0.004, "one_layer": 0.001}
     assert plan.beyond(chosen) == [
+        Run("beyond", "late_fusion", 0.004, 0),
         Run("beyond", "late_fusion", 0.008, 0),
+        Run("beyond", "one_layer", 0.001, 0),
         Run("beyond", "one_layer", 0.0005, 0),
     ]
     assert Plan(plan.variants, (0.001,)).beyond(dict.fromkeys(plan.variants, 0.001)) == []
