@@ -109,6 +109,39 @@ def study(
     file = RunsFile(runs, made_with)
     if file.found:
         print(f"{runs} holds {len(file.found)} runs of this version, which count as they are")
+    if whole(file, plan, fights):
+        print("nothing is missing: tables and figures are written anew")
+    else:
+        make(plan, output, file, fights, processes, quick)
+    page = file.path.with_name("study_results.md")
+    write_report(read_lines(file.path), page)
+    write_figures(read_lines(file.path), page.with_name("images"))
+    print(f"what came out: {page}")
+
+
+def whole(file: RunsFile, plan: Plan, fights: Path | None) -> bool:
+    """Whether no run is missing, so that neither clips nor features are needed."""
+    if file.missing(plan.tuning()):
+        return False
+    rates = choose_rates(file.select("tuning"))
+    return not any(map(file.missing, stages(plan, rates, fights).values())) and not _untimed(
+        file, plan
+    )
+
+
+def stages(plan: Plan, rates: dict[str, float], fights: Path | None) -> dict[str, list[Run]]:
+    """What comes after the tuning."""
+    return {
+        **{f"seed {seed}": plan.of_seed(seed, rates) for seed in plan.seeds},
+        **({} if fights is None else {"fights": plan.fights(rates)}),
+        "rates beyond those tried": plan.beyond(rates),
+    }
+
+
+def make(
+    plan: Plan, output: Path, file: RunsFile, fights: Path | None, processes: int, quick: bool
+) -> None:
+    """Clips, features and all runs that are missing."""
     prepare(plan, output, processes, quick)
     if fights is None:
         print("5. no --fights: the part on real clips is left out")
@@ -126,16 +159,9 @@ def study(
                 dict.fromkeys(SPLITS, 1) if quick else SPLITS,
                 lambda label, clips: workers.map(label, clips).result(),
             )
-        for seed in plan.seeds:
-            execute(workers, work, file, plan.of_seed(seed, rates), f"seed {seed}")
-        if fights is not None:
-            execute(workers, work, file, plan.fights(rates), "fights")
-        execute(workers, work, file, plan.beyond(rates), "rates beyond those tried")
+        for name, stage in stages(plan, rates, fights).items():
+            execute(workers, work, file, stage, name)
         add_costs(workers, file, plan, output, rounds=2 if quick else 30)
-    page = file.path.with_name("study_results.md")
-    write_report(read_lines(file.path), page)
-    write_figures(read_lines(file.path), page.with_name("images"))
-    print(f"what came out: {page}")
 
 
 def prepare(plan: Plan, output: Path, processes: int, quick: bool) -> None:
@@ -193,14 +219,20 @@ def execute(
 
 def add_costs(workers: ProcessPool, file: RunsFile, plan: Plan, output: Path, rounds: int) -> None:
     """Measure what variants cost that are not in the file yet, in one process with none beside."""
-    runs = {name: Run("cost", name, 0.0, 0) for name in plan.variants}  # nothing is learned
-    missing = [name for name, run in runs.items() if run not in file.found]
+    missing = _untimed(file, plan)
     if missing:
         print(f"timing steps of {len(missing)} variants")
         options = {"rounds": rounds, "batch_size": plan.budget.batch_size}
-        measuring = workers.schedule(measure_cost, (missing, output), options)
-        for name, cost in measuring.result().items():
-            file.add(runs[name], cost)
+        measuring = workers.schedule(
+            measure_cost, ([run.variant for run in missing], output), options
+        )
+        costs = measuring.result()
+        for run in missing:
+            file.add(run, costs[run.variant])
+
+
+def _untimed(file: RunsFile, plan: Plan) -> list[Run]:
+    return [run for run in plan.costs() if run not in file.found]
 
 
 if __name__ == "__main__":

@@ -102,6 +102,10 @@ class Plan:
             if name in FIGHT_VARIANTS
         ]
 
+    def costs(self) -> list[Run]:
+        """Each variant once; nothing is learned."""
+        return [Run("cost", name, 0.0, 0) for name in self.variants]
+
 
 def choose_rates(tuned: list[dict[str, Any]]) -> dict[str, float]:
     """The learning rate of each variant with the best top-1 on validation; of equals the lowest."""

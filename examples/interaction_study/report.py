@@ -19,6 +19,17 @@ WITH_DIGIT = "{:.1f}"
 PRETENDED = sum(action.startswith("pretend") for action in ACTIONS)
 PROBED = ("before", "after", "untrained", "neighbour mean")
 """What a probe looked at: the last word of its name."""
+PART_BY_PART = (
+    ("bottleneck, without graphs", "without_graphs", "cross_attention"),
+    ("bottleneck, with graphs", REFERENCE, "graphs_cross_attention"),
+    ("graphs, at full width", "graphs_cross_attention", "cross_attention"),
+    ("graphs, with the bottleneck", REFERENCE, "without_graphs"),
+    ("graphs without LayerScale, with the bottleneck", "no_layer_scale", "without_graphs"),
+    ("spatial graph alone, with the bottleneck", "spatial_graph", "without_graphs"),
+    ("temporal graph alone, with the bottleneck", "temporal_graph", "without_graphs"),
+    ("LayerScale in simple cross-attention", "cross_attention_layer_scale", "cross_attention"),
+)
+"""What a part of the model adds: its name, the variant with it, the one without it."""
 
 
 def write_report(lines: list[Line], page: Path) -> None:
@@ -47,6 +58,7 @@ def _version(results: Results) -> Iterator[str]:
     )
     titled: dict[str, Callable[[Results], str]] = {
         "Variants": variants,
+        "What each part adds": part_by_part,
         "Learning rates beyond those tried": beyond,
         "Share of the training clips, and more steps": shares,
         "Corrupted and reordered clips": corruption,
@@ -118,6 +130,25 @@ def variants(results: Results) -> str:
         "the first run of a variant in the study."
     )
     return f"{table(header, rows, (0, len(header) - 1))}\n\n{explained}"
+
+
+def part_by_part(results: Results) -> str:
+    """Differences between variants that differ by one part of the model."""
+    most = results.seeds("comparison")
+
+    def cells(text: str, with_it: str, without_it: str) -> list[str]:
+        differences = (
+            results.difference("comparison", with_it, split, to=without_it) for split in HELD_OUT
+        )
+        return [text, *(difference(found, most) for found in differences)]
+
+    present = set(results.variants("comparison"))
+    rows = [cells(*part) for part in PART_BY_PART if present.issuperset(part[1:])]
+    explained = (
+        "In points of top-1, paired by seed. The two variants of a row have learning rates of "
+        "their own."
+    )
+    return f"{table(('part', *HELD_OUT), rows)}\n\n{explained}" if rows else ""
 
 
 def beyond(results: Results) -> str:

@@ -75,14 +75,20 @@ class Results:
         return mean_interval(list(found.values())) if found else None
 
     def difference(
-        self, part: str, variant: str, split: str, measure: str = "top1", **wanted: Any
+        self,
+        part: str,
+        variant: str,
+        split: str,
+        measure: str = "top1",
+        to: str = REFERENCE,
+        **wanted: Any,
     ) -> Interval | None:
-        """Variant minus GASM-CAST, paired by seed; None for GASM-CAST, and without a pair."""
-        if variant == REFERENCE:
+        """Variant minus another, paired by seed; None for the same one, and without a pair."""
+        if variant == to:
             return None
         return pair(
             self.values(part, variant, split, measure, **wanted),
-            self.values(part, REFERENCE, split, measure, **wanted),
+            self.values(part, to, split, measure, **wanted),
         )
 
     def seeds(self, part: str) -> int:

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -108,15 +109,26 @@ def test_runs_made_with_another_budget_are_refused_before_anything_is_made(folde
     assert not (tmp_path / "it" / "clips").exists()
 
 
-def test_runs_that_others_have_made_count_and_it_is_said(folder, tmp_path):
-    printed = run(SCRIPT.name, *QUICK_STUDY, cwd=folder).stdout
-    count = len((folder / "it/study_runs.jsonl").read_text().splitlines())
+def test_where_no_run_is_missing_tables_and_figures_need_no_clips(folder, tmp_path):
+    runs = tmp_path / "elsewhere" / "study_runs.jsonl"
+    runs.parent.mkdir()
+    shutil.copy(folder / "it/study_runs.jsonl", runs)
+    count = len(runs.read_text().splitlines())
+    printed = run(SCRIPT.name, *QUICK_STUDY, f"--runs={runs}", "--output=new", cwd=tmp_path).stdout
     assert f"holds {count} runs of this version, which count as they are" in printed
+    assert "nothing is missing" in printed
+    assert not [path for path in (tmp_path / "new").iterdir() if path.name != "study.lock"]
+    page = "study_results.md"
+    assert runs.with_name(page).read_bytes() == (folder / "it" / page).read_bytes()
+    assert list(runs.with_name("images").glob("*.png"))
 
 
-def test_a_drawn_clip_that_was_not_read_ends_the_study(folder, monkeypatch):
+def test_a_drawn_clip_that_was_not_read_ends_the_study(folder, tmp_path, monkeypatch):
+    runs = tmp_path / "runs.jsonl"  # with one run missing
+    *lines, _ = (folder / "it/study_runs.jsonl").read_text().splitlines(keepends=True)
+    runs.write_text("".join(lines))
     monkeypatch.setattr(FeatureStore, "failed", lambda _: {"cover/1.mp4": "cut off"})
-    printed = run(SCRIPT.name, *QUICK_STUDY, cwd=folder, status=1).stderr
+    printed = run(SCRIPT.name, *QUICK_STUDY, f"--runs={runs}", cwd=folder, status=1).stderr
     assert "lacks 1 clips that could not be read, such as ('cover/1.mp4', 'cut off')" in printed
 
 

@@ -123,6 +123,14 @@ def test_it_says_how_often_the_best_rate_was_at_the_end_of_what_was_tried(writte
     assert "of 0.001, 0.002 (the lowest for 4 of 4, the highest for 0)" in text
 
 
+def test_a_part_is_the_difference_between_the_variants_with_and_without_it(written):
+    table = section(written(study()), "What each part adds")
+    # 63.5 and 61.5 points: paired by seed, so known exactly.
+    assert row(table, "bottleneck, without graphs") == ["**+2.0 ± 0.0**"] * 2
+    assert row(table, "graphs, with the bottleneck") == ["**+3.0 ± 0.0**"] * 2
+    assert "full width" not in table  # this variant was not run
+
+
 def test_a_rate_beyond_is_compared_on_the_same_features(written):
     tuned = [
         line("tuning", "late_fusion", 0, validation=found(top1)) | {"learning_rate": rate}
