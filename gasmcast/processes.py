@@ -1,8 +1,31 @@
-"""Processes that end with the one that started them."""
+"""Processes of a pool: how they begin, and that they end with the one that started them."""
 
 import multiprocessing
 import os
+import signal
 import threading
+from multiprocessing.context import SpawnContext, SpawnProcess
+
+
+class _Process(SpawnProcess):
+    def start(self) -> None:
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class PoolContext(SpawnContext):
+    """Processes that begin afresh: a copy of this one could hang in a lock that it held.
+
+    A terminal sends Ctrl-C to all processes, and each would print where it was. So they begin with
+    that signal blocked: it is for the one that starts them, whose pool ends them.
+    """
+
+    Process = _Process
 
 
 def end_with_parent() -> None:

@@ -1,15 +1,13 @@
 """The processes that train: one thread each, and none outlives the study."""
 
-import signal
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 
 import torch
 from pebble import ProcessExpired, ProcessPool
 
-from gasmcast.processes import end_with_parent
+from gasmcast.processes import PoolContext, end_with_parent
 
 
 @contextmanager
@@ -24,14 +22,7 @@ def training_processes(count: int) -> Iterator[ProcessPool]:
     Raises:
         ChildProcessError: One of them ended by itself.
     """
-    pool = ProcessPool(count, initializer=_begin, context=get_context("spawn"))
-    # A terminal sends Ctrl-C to all processes. One that begins would print where it was; it ignores
-    # what the one that starts it ignores.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        pool.active  # noqa: B018 - starts them
-    finally:
-        signal.signal(signal.SIGINT, before)
+    pool = ProcessPool(count, initializer=_begin, context=PoolContext())
     try:
         yield pool
     except (ProcessExpired, BrokenProcessPool) as error:

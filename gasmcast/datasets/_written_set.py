@@ -18,14 +18,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from numbers import Integral
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
 
-from gasmcast.processes import end_with_parent
+from gasmcast.processes import PoolContext, end_with_parent
 from gasmcast.whole_file import leftovers, name_of, whole_file
 
 
@@ -159,8 +158,7 @@ def write_set(
         for clip in _with_progress(clips, len(clips), progress):
             write(clip)
     else:
-        # Not forked: torch's threads may be at work.
-        with ProcessPoolExecutor(processes, get_context("spawn"), _begin) as pool:
+        with ProcessPoolExecutor(processes, PoolContext(), _begin) as pool:
             try:
                 written = pool.map(write, clips, chunksize=8)
                 for _ in _with_progress(written, len(clips), progress):
@@ -171,6 +169,8 @@ def write_set(
                     "processes need less): what is written stays, and the same call goes on from "
                     'there; in a script it has to stand under if __name__ == "__main__":'
                 ) from error
+            finally:
+                pool.shutdown(cancel_futures=True)  # stopped half way, it would draw all the rest
     for split, split_clips in splits.items():
         table = io.StringIO(newline="")
         rows = csv.writer(table, lineterminator="\n")

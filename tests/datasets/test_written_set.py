@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = {"clips_per_class": {"validation": 1}, "num_frames": 2, "size": 32}
 
-# At the 21st class, {action} is done in the process that draws.
+# At some of the classes, {action} is done in the process that draws.
 SCRIPT = """
 import os, signal, sys, time
 from gasmcast.datasets import interactions
@@ -23,22 +24,26 @@ from gasmcast.datasets import interactions
 draw_clip = interactions._draw_clip
 
 def draw(clip, **options):
-    if clip.target == 20:
+    if clip.target in {targets}:
         {action}
     return draw_clip(clip, **options)
 
 if __name__ == "__main__":
+    # A shell that runs the tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     interactions._draw_clip = draw
     try:
         interactions.write_interactions(sys.argv[1], processes=2, **{options})
     except ChildProcessError as error:
         raise SystemExit(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(7)
 """
 
 
-def script(tmp_path, action):
+def script(tmp_path, action, targets=(20,), options=SMALL):
     file = tmp_path / "draw.py"
-    file.write_text(SCRIPT.format(action=action, options=SMALL))
+    file.write_text(SCRIPT.format(action=action, targets=targets, options=options))
     return [sys.executable, str(file), str(tmp_path / "set")]
 
 
@@ -56,6 +61,32 @@ def test_they_end_with_the_process_that_started_them(tmp_path):
     assert len(children) == 3  # with that which keeps count of their locks
     for child in children:
         assert wait_until(lambda child=child: ended(child))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+@pytest.mark.parametrize("drawn", [0, 8])  # while they begin; in the middle of the work
+def test_ctrl_c_ends_it_soon_and_they_print_nothing(tmp_path, drawn):
+    options = SMALL | {"clips_per_class": {"validation": 4}}
+    command = script(tmp_path, "time.sleep(0.1)", range(44), options)
+    if not drawn:  # where they are when the signal comes
+        with open(command[1], "a") as file:
+            file.write("else:\n    time.sleep(2)\n")
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+
+        def reached():
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+            commands = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
+            begun = sum("spawn_main" in command for command in commands) == 2
+            return begun and len(clips(tmp_path / "set")) >= drawn
+
+        assert wait_until(reached, 120)
+        time.sleep(0.5)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        printed = run.communicate(timeout=60)[1]
+    assert (run.returncode, printed) == (7, "")
+    assert len(clips(tmp_path / "set")) <= 8 * 10  # of 176: what the two had before them
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")

@@ -20,11 +20,11 @@ with training_processes(1) as pool:
 
 
 def test_each_has_one_thread_and_leaves_ctrl_c_to_the_study():
-    before = signal.getsignal(signal.SIGINT)
     with training_processes(1) as pool:
         assert pool.schedule(torch.get_num_threads).result() == 1
-        assert pool.schedule(signal.getsignal, (signal.SIGINT,)).result() == signal.SIG_IGN
-    assert signal.getsignal(signal.SIGINT) == before
+        blocked = pool.schedule(signal.pthread_sigmask, (signal.SIG_BLOCK, ())).result()
+    assert signal.SIGINT in blocked
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_one_that_dies_ends_the_study_with_one_clear_error():
