@@ -76,4 +76,4 @@ def test_a_grid_is_connected_by_its_steps(rows, columns):
     graph = build_graph(Adjacent(0), positions, connected=True)
     tree = nx.from_numpy_array(adjacency(graph))
     assert nx.is_tree(tree)
-    assert all(np.abs(positions[a] - positions[b]).sum() == 1 for a, b in tree.edges)
+    assert all((positions[a] - positions[b]).abs().sum() == 1 for a, b in tree.edges)
