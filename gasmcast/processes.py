@@ -23,9 +23,20 @@ class PoolContext(SpawnContext):
 
     A terminal sends Ctrl-C to all processes, and each would print where it was. So they begin with
     that signal blocked: it is for the one that starts them, whose pool ends them.
+
+    A pool that is stopped deletes its locks and then ends its processes. One that is still
+    beginning would look for them in vain, so they are kept for as long as there is the context.
     """
 
     Process = _Process
+
+    def __init__(self) -> None:
+        self._locks = []
+
+    def RLock(self):
+        """A lock that stays."""
+        self._locks.append(super().RLock())
+        return self._locks[-1]
 
 
 def end_with_parent() -> None:

@@ -160,9 +160,12 @@ def beyond(results: Results) -> str:
             line["learning_rate"]: line["validation"]["top1"]
             for line in results.select("beyond", name)
         }
-        best = found.pop(chosen[name], None)
-        if best is not None:
-            rows += [[name, chosen[name], best, rate, found[rate]] for rate in found]
+        rate = chosen[name]
+        rows += [
+            [name, rate, found[rate], following, found[following]]
+            for following in (rate / 2, rate * 2)
+            if {rate, following} <= found.keys()
+        ]
 
     def cells(name: str, rate: float, best: float, following: float, found: float) -> list[str]:
         return [

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import torch
 
-from gasmcast.processes import end_with_parent
+from gasmcast.processes import PoolContext, end_with_parent
 from gasmcast.video._check_lists import BAD, WARNING, CheckLists
-from gasmcast.video._check_processes import CheckContext
 from gasmcast.video._contents import Deadline, look_inside
 from gasmcast.video._decord import decord_installed
 from gasmcast.video.errors import VideoReadError
@@ -123,7 +122,7 @@ def _read_all(
 
     limit = None if math.isinf(timeout_seconds) else _KILL_AFTER * timeout_seconds
     workers = max(1, min(num_workers, len(paths)))
-    pool = ProcessPool(workers, initializer=end_with_parent, context=CheckContext())
+    pool = ProcessPool(workers, initializer=end_with_parent, context=PoolContext())
     waiting = iter(paths)
     running: dict[Future, str] = {}
     try:
