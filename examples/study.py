@@ -109,17 +109,17 @@ def study(
     file = RunsFile(runs, made_with)
     if file.found:
         print(f"{runs} holds {len(file.found)} runs of this version, which count as they are")
-    if whole(file, plan, fights):
+    if nothing_missing(file, plan, fights):
         print("nothing is missing: tables and figures are written anew")
     else:
-        make(plan, output, file, fights, processes, quick)
+        make_missing(plan, output, file, fights, processes, quick)
     page = file.path.with_name("study_results.md")
     write_report(read_lines(file.path), page)
     write_figures(read_lines(file.path), page.with_name("images"))
     print(f"what came out: {page}")
 
 
-def whole(file: RunsFile, plan: Plan, fights: Path | None) -> bool:
+def nothing_missing(file: RunsFile, plan: Plan, fights: Path | None) -> bool:
     """Whether no run is missing, so that neither clips nor features are needed."""
     if file.missing(plan.tuning()):
         return False
@@ -138,7 +138,7 @@ def stages(plan: Plan, rates: dict[str, float], fights: Path | None) -> dict[str
     }
 
 
-def make(
+def make_missing(
     plan: Plan, output: Path, file: RunsFile, fights: Path | None, processes: int, quick: bool
 ) -> None:
     """Clips, features and all runs that are missing."""

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 
 
@@ -22,10 +24,12 @@ class PoolContext(SpawnContext):
     """Processes that begin afresh: a copy of this one could hang in a lock that it held.
 
     A terminal sends Ctrl-C to all processes, and each would print where it was. So they begin with
-    that signal blocked: it is for the one that starts them, whose pool ends them.
+    that signal blocked, but on Windows, where there are no signal masks: it is for the one that
+    starts them (:func:`interrupt_afterwards`), whose pool ends them.
 
-    A pool that is stopped deletes its locks and then ends its processes. One that is still
-    beginning would look for them in vain, so they are kept for as long as there is the context.
+    pebble's pool, when it is stopped, deletes its locks and then ends its processes. One that is
+    still beginning would look for them in vain, so they are kept for as long as there is the
+    context.
     """
 
     Process = _Process
@@ -37,6 +41,26 @@ class PoolContext(SpawnContext):
         """A lock that stays."""
         self._locks.append(super().RLock())
         return self._locks[-1]
+
+
+@contextmanager
+def interrupt_afterwards() -> Iterator[None]:
+    """Keeps Ctrl-C back until the end of the block, in which a pool starts its processes.
+
+    In the middle of it, a pool could lose a process that it would have to end. Other threads than
+    the main one meet no signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    met = []
+    before = signal.signal(signal.SIGINT, lambda *_: met.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if met:
+            signal.raise_signal(signal.SIGINT)
 
 
 def end_with_parent() -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from pebble import ProcessExpired, ProcessPool
 
-from gasmcast.processes import PoolContext, end_with_parent
+from gasmcast.processes import PoolContext, end_with_parent, interrupt_afterwards
 
 
 @contextmanager
@@ -24,6 +24,8 @@ def training_processes(count: int) -> Iterator[ProcessPool]:
     """
     pool = ProcessPool(count, initializer=_begin, context=PoolContext())
     try:
+        with interrupt_afterwards():
+            pool.active  # noqa: B018 - starts them
         yield pool
     except (ProcessExpired, BrokenProcessPool) as error:
         code = getattr(error, "exitcode", "unknown")

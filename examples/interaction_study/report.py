@@ -133,7 +133,7 @@ def variants(results: Results) -> str:
 
 
 def part_by_part(results: Results) -> str:
-    """Differences between variants that differ by one part of the model."""
+    """What a part adds: the variant with it minus the one without it."""
     most = results.seeds("comparison")
 
     def cells(text: str, with_it: str, without_it: str) -> list[str]:

@@ -24,7 +24,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from gasmcast.processes import PoolContext, end_with_parent
+from gasmcast.processes import PoolContext, end_with_parent, interrupt_afterwards
 from gasmcast.whole_file import leftovers, name_of, whole_file
 
 
@@ -160,7 +160,8 @@ def write_set(
     else:
         with ProcessPoolExecutor(processes, PoolContext(), _begin) as pool:
             try:
-                written = pool.map(write, clips, chunksize=8)
+                with interrupt_afterwards():
+                    written = pool.map(write, clips, chunksize=8)
                 for _ in _with_progress(written, len(clips), progress):
                     pass
             except BrokenProcessPool as error:

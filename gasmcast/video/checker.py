@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from gasmcast.processes import PoolContext, end_with_parent
+from gasmcast.processes import PoolContext, end_with_parent, interrupt_afterwards
 from gasmcast.video._check_lists import BAD, WARNING, CheckLists
 from gasmcast.video._contents import Deadline, look_inside
 from gasmcast.video._decord import decord_installed
@@ -128,9 +128,10 @@ def _read_all(
     try:
         while True:
             # Few at a time: the pool holds more than a path of each video that waits in it.
-            for path in islice(waiting, 2 * workers - len(running)):
-                future = pool.schedule(_check_video, (path, timeout_seconds), timeout=limit)
-                running[future] = path
+            with interrupt_afterwards():
+                for path in islice(waiting, 2 * workers - len(running)):
+                    future = pool.schedule(_check_video, (path, timeout_seconds), timeout=limit)
+                    running[future] = path
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
