@@ -48,9 +48,11 @@ def interrupt_afterwards() -> Iterator[None]:
     """Keeps Ctrl-C back until the end of the block, in which a pool starts its processes.
 
     In the middle of it, a pool could lose a process that it would have to end. Other threads than
-    the main one meet no signal.
+    the main one meet no signal, and a handler that is not Python's own cannot be put back: then it
+    does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is None:
         yield
         return
     met = []

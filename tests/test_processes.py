@@ -37,6 +37,16 @@ def test_an_error_in_the_block_stays_the_cause_of_an_interrupt():
     assert isinstance(caught.value.__context__, OSError)
 
 
+def test_a_handler_of_another_language_is_left_alone(monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)  # as where Python is embedded
+    changed = []
+    monkeypatch.setattr(signal, "signal", lambda *_: changed.append(True))
+    with interrupt_afterwards():
+        pass
+    monkeypatch.undo()
+    assert not changed
+
+
 def test_another_thread_leaves_the_handler_alone():
     found = []
 

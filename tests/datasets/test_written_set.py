@@ -5,12 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from gasmcast.datasets import write_interactions, write_rendered_dataset
-from video.processes import ended, wait_until
+from video.processes import children_of, ended, spawned_by, wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,7 +55,7 @@ def test_they_end_with_the_process_that_started_them(tmp_path):
     with subprocess.Popen(script(tmp_path, "time.sleep(600)"), stderr=subprocess.DEVNULL) as run:
         # Eight at a time: one process hangs at its fifth, the other has drawn all else.
         assert wait_until(lambda: len(clips(tmp_path / "set")) == 40, 120)
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        children = children_of(run.pid)
         run.send_signal(signal.SIGKILL)
     assert len(children) == 3  # with that which keeps count of their locks
     for child in children:
@@ -74,17 +73,9 @@ def test_ctrl_c_ends_it_soon_and_they_print_nothing(tmp_path, drawn):
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as run:
-
-        def reached():
-            try:
-                children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-                commands = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
-            except OSError:  # one has just ended
-                return False
-            begun = sum("spawn_main" in command for command in commands) == 2
-            return begun and len(clips(tmp_path / "set")) >= drawn
-
-        assert wait_until(reached, 120)
+        assert wait_until(
+            lambda: spawned_by(run.pid) == 2 and len(clips(tmp_path / "set")) >= drawn, 120
+        )
         time.sleep(0.5)
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does
         printed = run.communicate(timeout=60)[1]

@@ -12,6 +12,20 @@ def ended(pid):
         return True
 
 
+def children_of(pid):
+    """Those that a process has started from its main thread."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def spawned_by(pid):
+    """How many processes of a pool it has started; none where one has just ended."""
+    try:
+        commands = [Path(f"/proc/{child}/cmdline").read_text() for child in children_of(pid)]
+    except OSError:
+        return 0
+    return sum("spawn_main" in command for command in commands)
+
+
 def wait_until(condition, seconds=10.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from gasmcast.video import CheckSummary, check_videos, checker, read_video
 from gasmcast.video._check_lists import BAD, GOOD, WARNING, CheckLists
 from video.made_videos import spoil_packets, write_video
-from video.processes import ended, wait_until
+from video.processes import children_of, ended, spawned_by, wait_until
 from video.test_images import write_images
 
 needs_decord = pytest.mark.skipif(
@@ -231,7 +231,7 @@ class TestInterruption:
         command = [sys.executable, str(script), str(folder), str(bad_list)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
             assert wait_until(lambda: others.exists() and len(rows(others)) == 1 + 9, 60)
-            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+            children = children_of(run.pid)
             run.send_signal(signal.SIGKILL)
         assert children
         for child in children:
@@ -290,13 +290,7 @@ class TestInterruption:
             text=True,
             start_new_session=True,
         ) as run:
-
-            def beginning():
-                children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-                commands = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
-                return sum("spawn_main" in command for command in commands) == 2
-
-            assert wait_until(beginning, 60)
+            assert wait_until(lambda: spawned_by(run.pid) == 2, 60)
             time.sleep(0.5)
             os.killpg(run.pid, signal.SIGINT)  # as a terminal does
             printed = run.communicate(timeout=60)[1]
